@@ -1,0 +1,1 @@
+"""Clips: tables of them, reading and writing frames, splits, latent caches."""

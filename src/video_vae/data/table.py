@@ -1,0 +1,127 @@
+"""Tables of clips: what manifest.csv, train.csv and test.csv hold. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from video_vae.errors import UserError
+from video_vae.files import atomic_path
+
+Kind = Literal["video", "image"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One row: a whole video, a segment of one, or an image. The fields are the columns, in their order."""
+
+    clip_id: str
+    """Unique name, safe as a filename."""
+    path: str
+    """Path of the file, relative to the working folder or absolute."""
+    kind: Kind
+    """`video` or `image`."""
+    source_id: str
+    """First 16 hexadecimal digits of the sha256 of the file."""
+    start_frame: int
+    """First frame of the clip in the file, from 0."""
+    num_frames: int
+    """Number of source frames of the clip; 1 for an image."""
+    height: int
+    """Height as shown (rotation applied), in pixels."""
+    width: int
+    """Width as shown (rotation applied), in pixels."""
+    fps: float | None
+    """Frames a second; None (an empty cell) for an image."""
+    aspect_ratio: float
+    """Height / width (Open-Sora's convention)."""
+    resolution: int
+    """Height x width, in pixels (Open-Sora's convention)."""
+    text: str
+    """Caption, or empty."""
+    split: str
+    """`train`, `test` or empty where no split was made yet."""
+
+
+COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Clip))
+_INTEGERS = ("start_frame", "num_frames", "height", "width", "resolution")
+
+
+def read_table(path: str | Path) -> list[Clip]:
+    """Read a table of clips.
+
+    A CSV or parquet file that a manifest did not write (only `path` is required) is probed and completed first.
+
+    Raises:
+        UserError: if the file is missing, empty, or a cell does not fit its column; names the row.
+    """
+    table = Path(path)
+    if table.suffix.lower() != ".parquet":
+        header, rows = read_csv_rows(table)
+        if set(COLUMNS) <= set(header):
+            clips = [_clip(row, f"{table}, row {number}") for number, row in enumerate(rows, 2)]
+            if not clips:
+                raise UserError(f"{table} holds no clips; make it again with `video-vae manifest`")
+            return clips
+    from video_vae.data.manifest import complete_table
+
+    return complete_table(table)
+
+
+def read_csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a CSV as text: its column names and its rows (byte-order mark and Windows line ends accepted).
+
+    Raises:
+        UserError: if the file cannot be read, is not UTF-8, or has no header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, restval="")
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
+            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    except OSError as error:
+        raise UserError(f"table {path}: {error.strerror}; give a CSV with a `path` column") from None
+    except UnicodeDecodeError:
+        raise UserError(f"table {path} is not UTF-8; save it as UTF-8 CSV") from None
+    except csv.Error as error:
+        raise UserError(f"table {path} is not a CSV: {error}") from None
+    if not header:
+        raise UserError(f"table {path} is empty; give a CSV with a `path` column")
+    return header, rows
+
+
+def _clip(row: dict[str, str], where: str) -> Clip:
+    values: dict[str, Any] = {name: row[name] for name in COLUMNS}
+    try:
+        for name in _INTEGERS:
+            values[name] = int(row[name])
+        values["fps"] = float(row["fps"]) if row["fps"] else None
+        values["aspect_ratio"] = float(row["aspect_ratio"])
+    except ValueError as error:
+        raise UserError(f"{where}: {error}; make the table again with `video-vae manifest`") from None
+    if row["kind"] not in ("video", "image"):
+        raise UserError(f"{where}: kind is {row['kind']!r}, not video or image")
+    return Clip(**{**values, "kind": cast(Kind, row["kind"])})
+
+
+def write_table(path: str | Path, clips: Iterable[Clip]) -> None:
+    """Write a table of clips, whole or not at all; the same clips give the same bytes."""
+    write_rows(path, COLUMNS, ([_cell(getattr(clip, name)) for name in COLUMNS] for clip in clips))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def write_rows(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write a CSV (UTF-8, Unix line ends), whole or not at all."""
+    with atomic_path(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,48 @@
+"""From decoded frames to what the model sees, and back. Everything here is deterministic."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+Frames = NDArray[np.uint8]
+"""Frames as decoded: uint8 (T,H,W,3), RGB."""
+
+CHUNK = 32
+"""Frames resized at once: bounds the memory of long clips."""
+
+
+def resize_crop(frames: Frames, resolution: tuple[int, int]) -> Frames:
+    """Resize (bilinear, antialiased) so that the crop is just covered, then crop the centre.
+
+    Takes uint8 (T,H,W,3), returns uint8 (T,h,w,3) with `resolution` = (h,w). A frame's pixels do not depend on the
+    other frames.
+    """
+    height, width = resolution
+    if frames.shape[1:3] == resolution:
+        return frames
+    scale = max(height / frames.shape[1], width / frames.shape[2])
+    size = (max(height, round(frames.shape[1] * scale)), max(width, round(frames.shape[2] * scale)))
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    result = np.empty((len(frames), height, width, 3), dtype=np.uint8)
+    for start in range(0, len(frames), CHUNK):
+        part = torch.from_numpy(np.ascontiguousarray(frames[start : start + CHUNK])).permute(0, 3, 1, 2)
+        resized = functional.interpolate(part, size=size, mode="bilinear", antialias=True, align_corners=False)
+        crop = resized[:, :, top : top + height, left : left + width]
+        result[start : start + CHUNK] = crop.permute(0, 2, 3, 1).numpy()
+    return result
+
+
+def to_tensor(frames: Frames) -> Tensor:
+    """Turn uint8 (T,h,w,3) into float32 (3,T,h,w) in [-1,1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float().div(127.5).sub(1.0).contiguous()
+
+
+def to_uint8(video: Tensor) -> Frames:
+    """Turn (3,T,h,w) in [-1,1] into uint8 (T,h,w,3): clamped, rounded; the inverse of `to_tensor`."""
+    scaled = video.detach().float().add(1.0).mul(127.5).round().clamp(0.0, 255.0)
+    result: Frames = scaled.to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu().numpy()
+    return result
