@@ -142,8 +142,8 @@ class Temporal(Settings):
     """Groups of the group norms."""
     norm_scope: Literal["clip", "frame"] = "clip"
     """Group norm statistics over the whole clip (published net) or over each frame (strictly causal, streams)."""
-    init: Literal["random", "average"] = "random"
-    """`average`: start as a temporal average of each four latents instead of at random."""
+    init: Literal["random", "interpolate"] = "random"
+    """`interpolate`: start as linear interpolation between every fourth latent instead of at random."""
 
     @model_validator(mode="after")
     def _levels(self) -> Temporal:

@@ -1,0 +1,95 @@
+"""Building blocks of the temporal VAE: causal in time, "same" in space (MAGVIT-v2, section 3.2).
+
+Every block takes (B, C, T, H, W). A ``StreamState`` carries the last input frames of each convolution from one chunk
+of a stream to the next; without one, time before the first frame is zeros.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+StreamState = dict[nn.Module, Tensor]
+
+
+class CausalConv3d(nn.Module):
+    """Convolve so that no output frame depends on a later input frame.
+
+    The spatial zero padding is left to the convolution; only the frames before the first are put in front.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = True) -> None:
+        super().__init__()
+        side = kernel // 2
+        self.conv = nn.Conv3d(
+            in_channels, out_channels, kernel, stride=(stride, 1, 1), padding=(0, side, side), bias=bias
+        )
+        self.history = kernel - stride
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        """Map (B, C, T, H, W) to (B, out, T / stride, H, W)."""
+        if self.history <= 0:
+            return self.conv(x)
+        before = None if state is None else state.get(self)
+        x = F.pad(x, (0, 0, 0, 0, self.history, 0)) if before is None else torch.cat((before, x), dim=2)
+        if state is not None:
+            state[self] = x[:, :, -self.history :].clone()
+        return self.conv(x)
+
+
+class Norm(nn.GroupNorm):
+    """Normalise groups of channels in fp32, over the whole clip or over each frame.
+
+    With ``scope="frame"`` the statistics of a frame see that frame alone, which keeps the net strictly causal.
+    """
+
+    def __init__(self, groups: int, channels: int, scope: str) -> None:
+        super().__init__(groups, channels, eps=1e-5)
+        self.scope = scope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, T, H, W) to the same shape and dtype."""
+        with torch.autocast(x.device.type, enabled=False):
+            if self.scope == "clip":
+                return super().forward(x.float()).to(x.dtype)
+            frames = x.float().transpose(1, 2)
+            flat = super().forward(frames.flatten(0, 1))
+            return flat.unflatten(0, frames.shape[:2]).transpose(1, 2).to(x.dtype)
+
+
+class ResBlock(nn.Module):
+    """Add two normalised, SiLU-activated causal convolutions to the input (projected where channels change)."""
+
+    def __init__(self, in_channels: int, out_channels: int, groups: int, scope: str) -> None:
+        super().__init__()
+        self.norm1 = Norm(groups, in_channels, scope)
+        self.conv1 = CausalConv3d(in_channels, out_channels, bias=False)
+        self.norm2 = Norm(groups, out_channels, scope)
+        self.conv2 = CausalConv3d(out_channels, out_channels, bias=False)
+        self.conv3 = CausalConv3d(in_channels, out_channels, kernel=1, bias=False) if in_channels != out_channels else None
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        """Map (B, in, T, H, W) to (B, out, T, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)), state)
+        h = self.conv2(F.silu(self.norm2(h)), state)
+        return h + (x if self.conv3 is None else self.conv3(x))
+
+
+class TimeDownsample(CausalConv3d):
+    """Halve the frame rate: a causal convolution with temporal stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, stride=2)
+
+
+class TimeUpsample(CausalConv3d):
+    """Double the frame rate: a causal convolution to twice the channels, then depth to time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, 2 * channels)
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        """Map (B, C, T, H, W) to (B, C, 2T, H, W); a channel's two frames lie side by side."""
+        pairs = super().forward(x, state).unflatten(1, (-1, 2))
+        return pairs.transpose(2, 3).flatten(2, 3)

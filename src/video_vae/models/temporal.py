@@ -1,0 +1,189 @@
+"""The temporal VAE: MAGVIT-v2's causal 3D autoencoder without codebook, 4x in time (report, first section)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from video_vae.models.blocks import CausalConv3d, Norm, ResBlock, StreamState, TimeDownsample, TimeUpsample
+from video_vae.models.posterior import DiagonalGaussian
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What an encoder gives."""
+
+    latent_dist: DiagonalGaussian
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """What a decoder gives."""
+
+    sample: Tensor
+
+
+class _Stack(nn.Module):
+    """Run layers in order, recomputing each in the backward pass where gradient checkpointing is on."""
+
+    _gradient_checkpointing_func: Callable[..., Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+
+    def run(self, layers: Iterable[nn.Module], x: Tensor, state: StreamState | None) -> Tensor:
+        """Map (B, C, T, H, W) through the layers."""
+        for layer in layers:
+            if self.gradient_checkpointing and torch.is_grad_enabled() and state is None:
+                x = self._gradient_checkpointing_func(layer, x)
+            else:
+                x = layer(x, state)
+        return x
+
+
+def _res_blocks(in_channels: int, out_channels: int, count: int, groups: int, scope: str) -> nn.ModuleList:
+    widths = [in_channels] + [out_channels] * count
+    return nn.ModuleList(ResBlock(a, b, groups, scope) for a, b in zip(widths, widths[1:], strict=False))
+
+
+class Encoder(_Stack):
+    """Map spatial latents to posterior moments."""
+
+    def __init__(self, channels: int, moments: int, widths: list[int], blocks: int, down: tuple[bool, ...], groups: int, scope: str) -> None:
+        super().__init__()
+        self.conv_in = CausalConv3d(channels, widths[0], bias=False)
+        inputs = [widths[0], *widths[:-1]]
+        self.block_res_blocks = nn.ModuleList(
+            _res_blocks(a, b, blocks, groups, scope) for a, b in zip(inputs, widths, strict=True)
+        )
+        self.conv_blocks = nn.ModuleList(
+            TimeDownsample(width) if halve else nn.Identity() for width, halve in zip(widths, down, strict=False)
+        )
+        self.res_blocks = _res_blocks(widths[-1], widths[-1], blocks, groups, scope)
+        self.norm1 = Norm(groups, widths[-1], scope)
+        self.conv2 = CausalConv3d(widths[-1], moments, kernel=1)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """Yield the layers between ``conv_in`` and ``norm1`` in order."""
+        for level, blocks in enumerate(self.block_res_blocks):
+            yield from blocks  # type: ignore[misc]
+            if level < len(self.conv_blocks) and isinstance(self.conv_blocks[level], TimeDownsample):
+                yield self.conv_blocks[level]
+        yield from self.res_blocks
+
+    def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
+        """Map (B, C, T, H, W), T a multiple of the compression, to moments (B, 2Z, T', H, W)."""
+        x = self.run(self.layers(), self.conv_in(x, state), state)
+        return self.conv2(F.silu(self.norm1(x)))
+
+
+class Decoder(_Stack):
+    """Map temporal latents back to spatial latents; the mirror image of the encoder."""
+
+    def __init__(self, channels: int, latents: int, widths: list[int], blocks: int, up: tuple[bool, ...], groups: int, scope: str) -> None:
+        super().__init__()
+        self.conv1 = CausalConv3d(latents, widths[-1])
+        self.res_blocks = _res_blocks(widths[-1], widths[-1], blocks, groups, scope)
+        inputs = [*widths[1:], widths[-1]]
+        self.block_res_blocks = nn.ModuleList(
+            _res_blocks(a, b, blocks, groups, scope) for a, b in zip(inputs, widths, strict=True)
+        )
+        self.conv_blocks = nn.ModuleList(
+            TimeUpsample(width) if double else nn.Identity() for width, double in zip(widths[1:], up, strict=True)
+        )
+        self.norm1 = Norm(groups, widths[0], scope)
+        self.conv_out = CausalConv3d(widths[0], channels)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """Yield the layers between ``conv1`` and ``norm1`` in order."""
+        yield from self.res_blocks
+        for level in reversed(range(len(self.block_res_blocks))):
+            yield from self.block_res_blocks[level]  # type: ignore[misc]
+            if level > 0 and isinstance(self.conv_blocks[level - 1], TimeUpsample):
+                yield self.conv_blocks[level - 1]
+
+    def forward(self, z: Tensor, state: StreamState | None = None) -> Tensor:
+        """Map latents (B, Z, T', H, W) to (B, C, T, H, W)."""
+        x = self.run(self.layers(), self.conv1(z, state), state)
+        return self.conv_out(F.silu(self.norm1(x)), state)
+
+
+class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
+    """Compress spatial latents four times in time into a diagonal Gaussian of 4 channels.
+
+    Names and shapes of the state dict are those of the published Open-Sora VAE v1.2 (``temporal_vae.*``).
+    ``norm_scope="clip"`` is the published net; ``"frame"`` makes it strictly causal, so that it can stream.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 4,
+        latent_channels: int = 4,
+        base_channels: int = 128,
+        layers_per_block: int = 4,
+        channel_multipliers: tuple[int, ...] = (1, 2, 2, 4),
+        temporal_downsample: tuple[bool, ...] = (False, True, True),
+        norm_num_groups: int = 32,
+        norm_scope: str = "clip",
+    ) -> None:
+        super().__init__()
+        widths = [base_channels * factor for factor in channel_multipliers]
+        shape: dict[str, Any] = {"widths": widths, "blocks": layers_per_block, "groups": norm_num_groups, "scope": norm_scope}
+        self.time_compression = 2 ** sum(temporal_downsample)
+        self.encoder = Encoder(in_channels, 2 * latent_channels, down=tuple(temporal_downsample), **shape)
+        self.quant_conv = CausalConv3d(2 * latent_channels, 2 * latent_channels, kernel=1)
+        self.post_quant_conv = CausalConv3d(latent_channels, latent_channels, kernel=1)
+        self.decoder = Decoder(in_channels, latent_channels, up=tuple(temporal_downsample), **shape)
+
+    def padding(self, num_frames: int) -> int:
+        """Return how many zero frames go in front so that the frames fill whole groups."""
+        return -num_frames % self.time_compression
+
+    def latent_frames(self, num_frames: int) -> int:
+        """Return how many latent frames a clip has (17 frames -> 5)."""
+        return -(-num_frames // self.time_compression)
+
+    def encode(self, x: Tensor) -> EncoderOutput:
+        """Encode spatial latents (B, C, T, H, W), any T >= 1, to a posterior over (B, Z, ceil(T / 4), H, W).
+
+        Raises:
+            ValueError: if ``x`` is not (B, in_channels, T, H, W).
+        """
+        _check(x, self.config["in_channels"], "spatial latents")
+        x = F.pad(x, (0, 0, 0, 0, self.padding(x.shape[2]), 0))
+        return EncoderOutput(DiagonalGaussian(self.quant_conv(self.encoder(x))))
+
+    def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
+        """Decode latents (B, Z, T', H, W) to the ``num_frames`` frames that were encoded, (B, C, num_frames, H, W).
+
+        Raises:
+            ValueError: if ``z`` has not the shape that ``num_frames`` frames are encoded to.
+        """
+        _check(z, self.config["latent_channels"], "temporal latents")
+        if z.shape[2] != self.latent_frames(num_frames):
+            raise ValueError(
+                f"{z.shape[2]} latent frames do not hold {num_frames} frames; expected {self.latent_frames(num_frames)}"
+            )
+        x = self.decoder(self.post_quant_conv(z))
+        return DecoderOutput(x[:, :, self.padding(num_frames) :])
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, DiagonalGaussian]:
+        """Encode and decode (B, C, T, H, W) through a drawn latent; return the reconstruction and the posterior."""
+        posterior = self.encode(x).latent_dist
+        return self.decode(posterior.sample(generator), x.shape[2]).sample, posterior
+
+
+def _check(x: Tensor, channels: int, what: str) -> None:
+    if x.ndim != 5 or x.shape[1] != channels or min(x.shape) < 1:
+        raise ValueError(f"{what} must be (B, {channels}, T, H, W) with T >= 1, not {tuple(x.shape)}")

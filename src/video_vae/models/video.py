@@ -1,0 +1,174 @@
+"""The whole video VAE: the spatial VAE frame by frame, then the temporal VAE (report, first section)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from video_vae.models.posterior import DiagonalGaussian
+from video_vae.models.temporal import TemporalAutoencoderKL
+
+# Frames that the spatial VAE takes at once outside training: bounds memory, changes no number.
+SPATIAL_BATCH = 17
+
+
+class _Spatial(nn.Module):
+    """Hold the spatial VAE under the published name, ``spatial_vae.module``."""
+
+    def __init__(self, module: AutoencoderKL) -> None:
+        super().__init__()
+        self.module = module
+
+
+class VideoAutoencoderKL(ModelMixin, ConfigMixin):
+    """Compress video 4x8x8 into 4 channels.
+
+    Pixels are (B, 3, T, H, W) in [-1, 1], H and W multiples of 8; latents are (B, 4, ceil(T / 4), H / 8, W / 8).
+    State-dict names are those of the published Open-Sora VAE v1.2.
+
+    Args:
+        spatial: the spatial VAE, or its diffusers config.
+        temporal: the temporal VAE, or its config.
+        scaling_factor: factor on the spatial latents.
+        shift: mean of each latent channel, taken off by ``encode_latents``.
+        scale: standard deviation of each latent channel, divided by in ``encode_latents``.
+        chunk_frames: clips are encoded in independent chunks of this many frames; None takes them whole.
+    """
+
+    config_name = "config.json"
+    _supports_gradient_checkpointing = True
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        spatial: AutoencoderKL | dict[str, Any],
+        temporal: TemporalAutoencoderKL | dict[str, Any],
+        scaling_factor: float = 0.18215,
+        shift: tuple[float, ...] = (-0.10, 0.34, 0.27, 0.98),
+        scale: tuple[float, ...] = (3.85, 2.32, 2.33, 3.06),
+        chunk_frames: int | None = 17,
+    ) -> None:
+        super().__init__()
+        spatial = AutoencoderKL.from_config(spatial) if isinstance(spatial, dict) else spatial
+        temporal = TemporalAutoencoderKL.from_config(temporal) if isinstance(temporal, dict) else temporal
+        self.spatial_vae = _Spatial(spatial)
+        self.temporal_vae = temporal
+        self.register_buffer("shift", torch.tensor(shift).view(1, -1, 1, 1, 1))
+        self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1, 1))
+        self.register_to_config(
+            spatial=_public(spatial.config),
+            temporal=_public(temporal.config),
+            scaling_factor=scaling_factor,
+            shift=list(shift),
+            scale=list(scale),
+            chunk_frames=chunk_frames,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """Look names up among the modules and buffers only: ``shift`` and ``scale`` are buffers before settings."""
+        return nn.Module.__getattr__(self, name)
+
+    @property
+    def spatial(self) -> AutoencoderKL:
+        """Return the spatial VAE."""
+        return self.spatial_vae.module
+
+    @property
+    def temporal(self) -> TemporalAutoencoderKL:
+        """Return the temporal VAE."""
+        return self.temporal_vae
+
+    @property
+    def spatial_compression(self) -> int:
+        """Return how many pixels a latent spans along a side (8 with the SDXL VAE)."""
+        return 2 ** (len(self.spatial.config["block_out_channels"]) - 1)
+
+    def spatial_posterior(self, x: Tensor) -> DiagonalGaussian:
+        """Encode each frame of (B, 3, T, H, W) alone; the posterior is over (B, 4, T, H / 8, W / 8), unscaled.
+
+        Raises:
+            ValueError: if ``x`` is not (B, 3, T, H, W) with H and W multiples of 8.
+        """
+        factor = self.spatial_compression
+        if x.ndim != 5 or x.shape[1] != 3 or min(x.shape) < 1 or x.shape[3] % factor or x.shape[4] % factor:
+            raise ValueError(f"video must be (B, 3, T, H, W), H and W multiples of {factor}, not {tuple(x.shape)}")
+        return DiagonalGaussian(_by_frame(self._moments, x))
+
+    def _moments(self, frames: Tensor) -> Tensor:
+        moments = self.spatial.encoder(frames)
+        return moments if self.spatial.quant_conv is None else self.spatial.quant_conv(moments)
+
+    def encode_spatial(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the scaled spatial latents of (B, 3, T, H, W): the mode, or drawn where a generator is given."""
+        posterior = self.spatial_posterior(x)
+        z = posterior.mode() if generator is None else posterior.sample(generator)
+        return z * self.config["scaling_factor"]
+
+    def decode_spatial(self, z: Tensor) -> Tensor:
+        """Decode scaled spatial latents (B, 4, T, h, w) frame by frame to (B, 3, T, 8h, 8w)."""
+        return _by_frame(lambda frames: self.spatial.decode(frames).sample, z / self.config["scaling_factor"])
+
+    def encode_latents(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Encode video (B, 3, T, H, W) to normalised latents (B, 4, T', H / 8, W / 8).
+
+        Without a generator both posteriors give their mode. With ``chunk_frames``, each chunk is encoded alone
+        (17 frames -> 5, 34 -> 10, 18 -> 6).
+        """
+        latents = []
+        for chunk in x.split(self.config["chunk_frames"] or x.shape[2], dim=2):
+            posterior = self.temporal.encode(self.encode_spatial(chunk, generator)).latent_dist
+            latents.append(posterior.mode() if generator is None else posterior.sample(generator))
+        return (torch.cat(latents, dim=2) - self.shift) / self.scale
+
+    def decode_latents(self, z: Tensor, num_frames: int) -> Tensor:
+        """Decode normalised latents (B, 4, T', h, w) to the ``num_frames`` frames that they were made from.
+
+        Raises:
+            ValueError: if ``z`` has not the length that ``num_frames`` frames are encoded to.
+        """
+        return self.decode_spatial(self.decode_temporal(z, num_frames))
+
+    def decode_temporal(self, z: Tensor, num_frames: int) -> Tensor:
+        """Decode normalised latents (B, 4, T', h, w) to scaled spatial latents (B, 4, num_frames, h, w)."""
+        z = z * self.scale + self.shift
+        lengths = self._chunks(num_frames)
+        latent_lengths = [self.temporal.latent_frames(length) for length in lengths]
+        if z.shape[2] != sum(latent_lengths):
+            raise ValueError(f"{z.shape[2]} latent frames do not hold {num_frames} frames; expected {sum(latent_lengths)}")
+        parts = zip(z.split(latent_lengths, dim=2), lengths, strict=True)
+        return torch.cat([self.temporal.decode(part, length).sample for part, length in parts], dim=2)
+
+    def _chunks(self, num_frames: int) -> list[int]:
+        chunk = self.config["chunk_frames"] or num_frames
+        full, rest = divmod(num_frames, chunk)
+        return [chunk] * full + [rest] * bool(rest)
+
+    def reconstruct(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Encode and decode (B, 3, T, H, W) through the whole pipeline."""
+        return self.decode_latents(self.encode_latents(x, generator), x.shape[2])
+
+    def reconstruct_spatial(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Encode and decode (B, 3, T, H, W) through the spatial VAE alone."""
+        return self.decode_spatial(self.encode_spatial(x, generator))
+
+
+def _public(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in dict(config).items() if not key.startswith("_")}
+
+
+def _by_frame(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a function of (N, C, H, W) to each frame of (B, C, T, H, W), some frames at a time without gradients."""
+    frames = x.transpose(1, 2).flatten(0, 1)
+    out = torch.cat([function(part) for part in _parts(frames)])
+    return out.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+
+def _parts(frames: Tensor) -> Iterator[Tensor]:
+    yield from (frames,) if torch.is_grad_enabled() else frames.split(SPATIAL_BATCH)
