@@ -248,14 +248,36 @@ class Stage(Settings):
         return self
 
 
+_STAGE_DEFAULTS: dict[StageName, dict[str, Any]] = {
+    "stage1": {"steps": 380_000, "identity_weight": 1.0},
+    "stage2": {"steps": 260_000},
+    "stage3": {"steps": 540_000, "global_batch": 24, "frames": (1, 33), "objective": "pixels", "train_spatial": True},
+}
+
+
 class Stages(Settings):
     """The three stages of the report, each starting from the one before."""
 
-    stage1: Stage = Stage(steps=380_000, identity_weight=1.0)
-    stage2: Stage = Stage(steps=260_000)
-    stage3: Stage = Stage(
-        steps=540_000, global_batch=24, frames=(1, 33), objective="pixels", train_spatial=True, image_share=0.2
-    )
+    stage1: Stage = Stage(**_STAGE_DEFAULTS["stage1"])
+    stage2: Stage = Stage(**_STAGE_DEFAULTS["stage2"])
+    stage3: Stage = Stage(**_STAGE_DEFAULTS["stage3"])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Keep a stage's own defaults for the keys that a config leaves out."""
+        if not isinstance(values, Mapping):
+            return values
+        return {name: _completed(name, given) for name, given in values.items()}
+
+
+def _completed(name: str, given: Any) -> Any:
+    if name not in STAGES or not isinstance(given, Mapping):
+        return given
+    defaults = dict(_STAGE_DEFAULTS[name])
+    if given.get("epochs") is not None and "steps" not in given:
+        del defaults["steps"]
+    return {**defaults, **given}
 
 
 class Reconstruction(Settings):
@@ -335,6 +357,11 @@ class Config(Settings):
     reconstruction: Reconstruction = Reconstruction()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+
+    @field_validator("resources", mode="before")
+    @classmethod
+    def _with_lpips(cls, value: Any) -> Any:
+        return {"lpips": LPIPS_PACKAGE, **value} if isinstance(value, Mapping) else value
 
     @model_validator(mode="after")
     def _packages_known(self) -> Config:
