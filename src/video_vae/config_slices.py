@@ -1,0 +1,207 @@
+"""Cut a config into what each job reads, and tell which jobs the runs of a config share.
+
+A slice holds only the settings that differ from their defaults, so that a setting added later, or one that a job does
+not read, never reruns the job. Imports no torch: the workflow's dry run uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from video_vae.config import STAGES, Config, Settings, StageName, parse_config
+from video_vae.errors import UserError
+from video_vae.provenance import canonical_json, fingerprint
+
+Slice = dict[str, Any]
+SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
+
+
+def without_defaults(settings: Settings, default: Settings) -> Slice:
+    """Return the settings that differ from a default, nested, as JSON-like values; `parse_config` turns them back."""
+    values = settings.model_dump(mode="json", exclude_defaults=True)
+    result: Slice = {}
+    for name in type(settings).model_fields:
+        value, standard = getattr(settings, name), getattr(default, name)
+        if value == standard:
+            continue
+        if isinstance(value, Settings) and isinstance(standard, Settings):
+            result[name] = without_defaults(value, standard)
+        elif isinstance(value, Mapping):
+            result[name] = {key: values[name][key] for key in value if value[key] != standard.get(key)}
+        else:
+            result[name] = settings.model_dump(mode="json", include={name})[name]
+    return result
+
+
+def pick(config: Config, keys: Iterable[str]) -> Slice:
+    """Return the settings under some dotted keys, without those that have their default."""
+    changed = without_defaults(config, Config())
+    result: Slice = {}
+    for key in keys:
+        source: Any = changed
+        target = result
+        *parents, last = key.split(".")
+        for part in parents:
+            source = source.get(part, {}) if isinstance(source, Mapping) else {}
+        if isinstance(source, Mapping) and last in source:
+            for part in parents:
+                target = target.setdefault(part, {})
+            target[last] = source[last]
+    return result
+
+
+def as_argument(settings: Slice) -> str:
+    """Write a slice as the JSON text that every subcommand takes in place of a config file."""
+    return canonical_json(settings)
+
+
+def package_slice(config: Config, name: str) -> Slice:
+    """What fetching a package reads."""
+    if name not in config.resources:
+        raise UserError(f"no package {name!r} under resources; known: {', '.join(config.resources)}")
+    return pick(config, [f"resources.{name}"])
+
+
+def data_slice(config: Config) -> Slice:
+    """What listing and splitting the clips reads."""
+    packages = [f"resources.{name}" for name in config.data.packages]
+    return pick(
+        config, ["data.sources", "data.packages", "data.min_frames", "data.min_size", "data.split", "seed", *packages]
+    )
+
+
+def spatial_slice(config: Config) -> Slice:
+    """What training the small spatial VAE reads; where a pretrained one is named, what names it."""
+    if config.spatial.pretrained is not None:
+        return pick(config, SPATIAL_SOURCE)
+    return pick(config, ["data.resolution", "data.frame_interval", "spatial.pretrained", "spatial.training", "seed"])
+
+
+def latents_slice(config: Config) -> Slice:
+    """What caching the latents reads."""
+    return pick(config, ["data.resolution", "data.frame_interval", *SPATIAL_SOURCE, "latents.dtype"])
+
+
+def latents_fingerprint(config: Config) -> str:
+    """Name a latent cache by all that shapes it: clips, spatial VAE, size, number format, number of shards."""
+    return fingerprint([data_slice(config), spatial_slice(config), latents_slice(config), config.latents.shards])
+
+
+def stage_slice(config: Config, stage: StageName) -> Slice:
+    """What training a stage reads."""
+    seen = ["data.resolution", "data.frame_interval", "data.max_failed_share"]
+    return pick(config, [*seen, *SPATIAL_SOURCE, "spatial.sample", "model", f"stages.{stage}", "seed"])
+
+
+def reconstruct_slice(config: Config) -> Slice:
+    """What reconstructing reads besides a stage's weights."""
+    seen = ["data.resolution", "data.frame_interval", "reconstruction.max_frames", "reconstruction.sample"]
+    return pick(config, [*seen, "seed"] if config.reconstruction.sample else seen)
+
+
+def baselines_slice(config: Config) -> Slice:
+    """What making the baselines reads."""
+    return pick(
+        config,
+        [
+            "data.resolution",
+            "data.frame_interval",
+            "reconstruction.max_frames",
+            *SPATIAL_SOURCE,
+            "model.scaling_factor",
+        ],
+    )
+
+
+def evaluate_slice(config: Config) -> Slice:
+    """What scoring reads."""
+    return pick(
+        config, [f"evaluation.{name}" for name in ("metrics", "flow", "flow_weights", "flow_sha256", "bootstrap")]
+    )
+
+
+def report_slice(config: Config) -> Slice:
+    """What the report reads: everything, since it shows the settings of the run."""
+    return without_defaults(config, Config())
+
+
+def uses_cache(config: Config, stage: StageName) -> bool:
+    """Tell whether a stage trains on cached latents."""
+    settings = config.stages.model_dump()[stage]
+    return config.latents.cache != "off" and settings["objective"] == "latents" and not settings["train_spatial"]
+
+
+def needs_perceptual(config: Config, stage: StageName) -> bool:
+    """Tell whether a stage computes LPIPS."""
+    settings = config.stages.model_dump()[stage]
+    return settings["objective"] == "pixels" and settings["perceptual_weight"] > 0
+
+
+def resolve(config: Config) -> dict[str, Config]:
+    """Return every run of a config by name: the base run first, then each of `experiments` over the base.
+
+    Raises:
+        UserError: if an experiment overrides a wrong key.
+    """
+    base = config.model_dump(mode="json") | {"experiments": {}}
+    runs = {config.experiment: parse_config(base)}
+    for name, changes in config.experiments.items():
+        values = _merge(base, changes) | {"experiment": name}
+        runs[name] = parse_config(values, f"experiments.{name}")
+    return runs
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    if "epochs" in changes and "steps" not in changes and merged.get("epochs") is not None:
+        merged["steps"] = None
+    if "steps" in changes and "epochs" not in changes and merged.get("steps") is not None:
+        merged["epochs"] = None
+    return merged
+
+
+def _owner(runs: Mapping[str, Config], name: str, key: Callable[[Config], Any]) -> str:
+    wanted = key(runs[name])
+    return next(other for other, config in runs.items() if key(config) == wanted)
+
+
+def data_owner(runs: Mapping[str, Config], name: str) -> str:
+    """Return the first run with the same clips."""
+    return _owner(runs, name, data_slice)
+
+
+def spatial_owner(runs: Mapping[str, Config], name: str) -> str:
+    """Return the first run that has the same spatial VAE trained on the same clips."""
+    return _owner(runs, name, lambda config: [data_slice(config), spatial_slice(config)])
+
+
+def _lineage(config: Config, stage: StageName) -> list[Any]:
+    stages = STAGES[: STAGES.index(stage) + 1]
+    cached = [uses_cache(config, name) and latents_slice(config) for name in stages]
+    return [data_slice(config), spatial_slice(config), cached, *(stage_slice(config, name) for name in stages)]
+
+
+def stage_owner(runs: Mapping[str, Config], name: str, stage: StageName) -> str:
+    """Return the run whose stage a run shares: the first one with the same settings up to that stage."""
+    return _owner(runs, name, lambda config: _lineage(config, stage))
+
+
+def reconstruction_owner(runs: Mapping[str, Config], name: str, stage: StageName | None) -> str:
+    """Return the first run with the same reconstructions from a stage; of the baselines where the stage is None."""
+    if stage is None:
+        return _owner(
+            runs, name, lambda c: [data_slice(c), spatial_slice(c), baselines_slice(c), c.reconstruction.shards]
+        )
+    return _owner(runs, name, lambda c: [_lineage(c, stage), reconstruct_slice(c), c.reconstruction.shards])
+
+
+def evaluation_owner(runs: Mapping[str, Config], name: str, stage: StageName | None) -> str:
+    """Return the first run with the same scores of a stage; of the baselines where the stage is None."""
+    same = {run: reconstruction_owner(runs, run, stage) for run in runs}
+    return next(
+        run for run in runs if same[run] == same[name] and evaluate_slice(runs[run]) == evaluate_slice(runs[name])
+    )

@@ -1,0 +1,118 @@
+"""A job's slice holds what it reads and no more; runs of one config share what they have in common."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from video_vae import config_slices as slices
+from video_vae.config import STAGES, Config, parse_config
+from video_vae.errors import UserError
+
+PACKAGE = {"package": "clips", "version": "1", "sha256": "0" * 64, "members": ["*.mp4"]}
+BASE: dict[str, Any] = {
+    "experiment": "base",
+    "data": {"sources": ["clips"], "resolution": [64, 64], "packages": ["more"]},
+    "resources": {"more": PACKAGE, "other": PACKAGE},
+    "stages": {"stage1": {"steps": 3, "frames": [5, 9]}, "stage3": {"epochs": 2.0}},
+}
+
+
+def _config(**changes: Any) -> Config:
+    return parse_config(BASE | changes)
+
+
+def _all_slices(config: Config) -> dict[str, Any]:
+    found = {stage: slices.stage_slice(config, stage) for stage in STAGES}
+    return found | {
+        "lpips": slices.package_slice(config, "lpips"),
+        "data": slices.data_slice(config),
+        "spatial": slices.spatial_slice(config),
+        "latents": [slices.latents_slice(config), slices.latents_fingerprint(config)],
+        "reconstruct": slices.reconstruct_slice(config),
+        "baselines": slices.baselines_slice(config),
+        "evaluate": slices.evaluate_slice(config),
+    }
+
+
+def _changed(**changes: Any) -> set[str]:
+    before, after = _all_slices(_config()), _all_slices(_config(**changes))
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_defaults_are_left_out_and_come_back() -> None:
+    assert slices.without_defaults(Config(), Config()) == {}
+    config = _config()
+    short = slices.without_defaults(config, Config())
+    assert parse_config(short) == config
+    assert short["stages"] == {"stage1": {"steps": 3, "frames": [5, 9]}, "stage3": {"steps": None, "epochs": 2.0}}
+    assert "lpips" not in short["resources"]
+
+
+def test_stage_slice_parses_to_the_same_stage() -> None:
+    for stage in STAGES:
+        text = slices.as_argument(slices.stage_slice(_config(), stage))
+        config = parse_config(json.loads(text))
+        assert config.stages.model_dump()[stage] == _config().stages.model_dump()[stage]
+        assert config.data.resolution == (64, 64)
+        assert config.data.sources == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "jobs"),
+    [
+        ({"stages": BASE["stages"] | {"stage3": {"epochs": 3.0}}}, {"stage3"}),
+        ({"seed": 1}, {"data", "latents", "stage1", "stage2", "stage3"}),
+        ({"data": BASE["data"] | {"min_frames": 5}}, {"data", "latents"}),
+        ({"data": BASE["data"] | {"max_failed_share": 0.5}}, set(STAGES)),
+        ({"reconstruction": {"max_frames": 9}}, {"reconstruct", "baselines"}),
+        ({"evaluation": {"bootstrap": 10}}, {"evaluate"}),
+        ({"latents": {"shards": 2}}, {"latents"}),
+        ({"report": {"title": "Other"}}, set()),
+        ({"resources": BASE["resources"] | {"more": PACKAGE | {"version": "2"}}}, {"data", "latents"}),
+        ({"resources": {"more": PACKAGE}}, set()),
+    ],
+)
+def test_a_setting_changes_the_slices_of_the_jobs_that_read_it(changes: dict[str, Any], jobs: set[str]) -> None:
+    assert _changed(**changes) == jobs
+
+
+def test_runs_share_what_they_have_in_common() -> None:
+    config = _config(
+        experiments={
+            "short": {"stages": {"stage3": {"steps": 5}}},
+            "other_seed": {"seed": 7},
+            "kinder": {"stages": {"stage2": {"kl_weight": 0.0}}, "evaluation": {"bootstrap": 5}},
+        }
+    )
+    runs = slices.resolve(config)
+    assert list(runs) == ["base", "short", "other_seed", "kinder"]
+    assert runs["short"].stages.stage3.epochs is None and runs["short"].stages.stage3.steps == 5
+    assert [slices.stage_owner(runs, "short", stage) for stage in STAGES] == ["base", "base", "short"]
+    assert [slices.stage_owner(runs, "other_seed", stage) for stage in STAGES] == ["other_seed"] * 3
+    assert [slices.stage_owner(runs, "kinder", stage) for stage in STAGES] == ["base", "kinder", "kinder"]
+    assert slices.data_owner(runs, "short") == "base" and slices.data_owner(runs, "other_seed") == "other_seed"
+    assert slices.reconstruction_owner(runs, "kinder", "stage1") == "base"
+    assert slices.evaluation_owner(runs, "kinder", "stage1") == "kinder"
+    assert slices.evaluation_owner(runs, "short", "stage2") == "base"
+    assert slices.evaluation_owner(runs, "short", None) == "base"
+
+
+def test_a_wrong_key_in_an_experiment_is_named_with_its_place() -> None:
+    with pytest.raises(
+        UserError, match=r"experiments\.a: unknown key stages\.stage1\.stepps; did you mean stages\.stage1\.steps"
+    ):
+        slices.resolve(_config(experiments={"a": {"stages": {"stage1": {"stepps": 1}}}}))
+
+
+def test_a_hub_vae_is_not_trained_and_its_training_settings_do_not_count() -> None:
+    assert slices.spatial_slice(_config(spatial={"training": {"steps": 5}})) == {}
+    trained = slices.spatial_slice(_config(spatial={"pretrained": None, "training": {"steps": 5}}))
+    assert trained["spatial"] == {"pretrained": None, "training": {"steps": 5}}
+
+
+def test_fetching_an_unknown_package_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match="known: lpips, more, other"):
+        slices.package_slice(_config(), "nope")
