@@ -24,7 +24,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         written = aside / target.name
         yield written
-        _flush(written)
+        _settle(written, target.parent.stat().st_mode & 0o666)
         if target.is_dir() and not target.is_symlink():
             target.replace(aside / f"{target.name}.old")
         written.replace(target)
@@ -33,9 +33,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def _settle(path: Path, mode: int) -> None:
+    """Flush the files, and let those read them who may read the folder (some writers make private files)."""
     for part in path.rglob("*") if path.is_dir() else (path,):
-        if part.is_file():
+        if part.is_file() and not part.is_symlink():
+            part.chmod(part.stat().st_mode | mode)
             with part.open("rb") as stream:
                 os.fsync(stream.fileno())
 
