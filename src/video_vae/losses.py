@@ -1,0 +1,116 @@
+"""Reconstruction, KL, identity and perceptual losses, with the reductions of the published training.
+
+All losses are computed in float32, whatever the autocast. The reference sums the reconstruction loss over the elements
+of a frame and averages over frames and clips, so that its gradient is large and the KL weight of 1e-6 small; clipping
+and Adam see to the scale. `mean_absolute_error` gives the readable figure.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import lpips
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class Posterior(Protocol):
+    """A distribution that knows its KL divergence from the standard normal."""
+
+    def kl(self) -> Tensor:
+        """Return the divergence of each sample, summed over its elements, (B,)."""
+
+
+def reconstruction_nll(target: Tensor, reconstruction: Tensor, logvar: float | Tensor = 0.0) -> Tensor:
+    """Return the L1 negative log-likelihood: sum(|target - reconstruction| / exp(logvar) + logvar) / (B * T).
+
+    Args:
+        target: (B,C,T,H,W), pixels in [-1,1] or spatial latents.
+        reconstruction: of the same shape.
+        logvar: output log-variance, broadcast over the elements; the published training keeps it at 0.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if target.shape != reconstruction.shape:
+        raise ValueError(f"target {tuple(target.shape)} and reconstruction {tuple(reconstruction.shape)} differ")
+    spread = torch.as_tensor(logvar, dtype=torch.float32, device=target.device)
+    terms = (target.float() - reconstruction.float()).abs() / spread.exp() + spread
+    return terms.sum() / (target.shape[0] * target.shape[2])
+
+
+def mean_absolute_error(target: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return the mean of |target - reconstruction| over all elements, a scalar."""
+    return (target.float() - reconstruction.float()).abs().mean()
+
+
+def kl(posterior: Posterior) -> Tensor:
+    """Return the KL divergence from the standard normal: summed over a latent, averaged over the batch."""
+    return posterior.kl().float().mean()
+
+
+def identity_loss(z: Tensor, x_z: Tensor) -> Tensor:
+    """Return the L1 loss that ties an image's temporal latents to its spatial latents (report, stage 1).
+
+    Both are (B,4,1,h,w); the reduction is that of `reconstruction_nll`.
+    """
+    return reconstruction_nll(x_z, z)
+
+
+def perceptual_nll(distances: Tensor, frame_elements: int) -> Tensor:
+    """Reduce LPIPS distances (N,) of single frames as the reference does: mean(distances) * frame_elements.
+
+    The reference adds the weighted distance of a frame to each element of its L1 term *before* the sum over C*H*W
+    elements, so a weight of 0.1 weighs 0.1 * LPIPS against the mean absolute error of the frame, at any size. Here the
+    distances may belong to a random part of the frames: the mean stays an unbiased estimate of the full one.
+    """
+    return distances.float().mean() * frame_elements
+
+
+class PerceptualLoss(nn.Module):
+    """LPIPS with VGG features (v0.1 heads), frozen, always in float32.
+
+    Args:
+        weights: state dict with the names of `lpips.LPIPS(net="vgg")`.
+        frames_per_pass: frames scored at once; where `recompute` is set, only one pass's features are kept in memory.
+        recompute: recompute the features in the backward pass.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], frames_per_pass: int = 4, recompute: bool = False) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            # lpips still calls torchvision by an old keyword.
+            warnings.simplefilter("ignore", UserWarning)
+            self.lpips = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
+        self.lpips.load_state_dict(weights, strict=True)
+        self.frames_per_pass = frames_per_pass
+        self.recompute = recompute
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, recompute: bool = False) -> PerceptualLoss:
+        """Load the weights that `video-vae convert-lpips` left in a folder."""
+        from video_vae.weights import load_lpips_weights
+
+        return cls(load_lpips_weights(Path(folder), "vgg"), recompute=recompute)
+
+    def train(self, mode: bool = True) -> PerceptualLoss:
+        """Stay in evaluation mode: the heads' dropout belongs to their own training."""
+        return super().train(False)
+
+    def forward(self, target: Tensor, reconstruction: Tensor) -> Tensor:
+        """Score frames (N,3,H,W) in [-1,1]; returns (N,), gradients flow to the reconstruction."""
+        pairs = zip(target.split(self.frames_per_pass), reconstruction.split(self.frames_per_pass), strict=True)
+        with torch.autocast(target.device.type, enabled=False):
+            return torch.cat([self._score(first.float(), second.float()) for first, second in pairs])
+
+    def _score(self, target: Tensor, reconstruction: Tensor) -> Tensor:
+        if self.recompute and reconstruction.requires_grad:
+            result: Tensor = checkpoint(self.lpips, target, reconstruction, use_reentrant=False)
+        else:
+            result = self.lpips(target, reconstruction)
+        return result.flatten()

@@ -1,0 +1,1 @@
+"""Train the video VAE in stages: one trainer, stages as data."""
