@@ -1,0 +1,180 @@
+"""Resume checkpoints: whole or absent on disk, verified when read, the newest few kept.
+
+A checkpoint is a folder `step-000001234` with `state.safetensors` (all tensors) and `state.json` (step, counters and
+the sha256 of the tensors). It is written aside, flushed and renamed. Pickles are never involved.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from video_vae.errors import UserError
+from video_vae.files import atomic_path, sha256_file
+from video_vae.provenance import canonical_json
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+TENSORS = "state.safetensors"
+NOTE = "state.json"
+_NAME = re.compile(r"step-(\d{9,})")
+
+
+class BrokenCheckpointError(Exception):
+    """A checkpoint on disk is not what was written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What a checkpoint holds."""
+
+    step: int
+    """Steps taken."""
+    tensors: dict[str, Tensor]
+    """Weights, averages and optimizer state, by name."""
+    values: dict[str, Any]
+    """Counters and other JSON-like values."""
+
+
+class CheckpointStore:
+    """Save and find the checkpoints of one training, told by its fingerprint.
+
+    Args:
+        folder: of this training alone.
+        fingerprint: of everything that shapes the training; checkpoints with another one are refused.
+        keep: number of newest checkpoints to keep.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, keep: int) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.keep = keep
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder for a while, and clear what a killed one left half written.
+
+        Raises:
+            UserError: if another process trains here.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process trains in {self.folder}; wait for it or stop it") from None
+            except OSError as error:
+                log.warning("%s cannot be locked (%s): do not start the same training twice", self.folder, error)
+            for left in self.folder.glob(".step-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+
+    def steps(self) -> list[int]:
+        """Return the steps of the checkpoints present, ascending; what they hold is not looked at."""
+        matches = (_NAME.fullmatch(part.name) for part in self.folder.glob("step-*"))
+        return sorted(int(match.group(1)) for match in matches if match)
+
+    def path(self, step: int) -> Path:
+        """Return the folder of a step's checkpoint."""
+        return self.folder / f"step-{step:09d}"
+
+    def save(self, state: State) -> Path:
+        """Write a checkpoint, then drop the old ones and those of later steps (which a fallback left behind)."""
+        target = self.path(state.step)
+        with atomic_path(target) as aside:
+            aside.mkdir()
+            tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
+            save_file(tensors, aside / TENSORS)
+            note = {
+                "format": FORMAT,
+                "fingerprint": self.fingerprint,
+                "step": state.step,
+                "values": state.values,
+                "sha256": sha256_file(aside / TENSORS),
+            }
+            (aside / NOTE).write_text(json.dumps({"note": note, "check": _check(note)}) + "\n", encoding="utf-8")
+        earlier = [step for step in self.steps() if step <= state.step]
+        for step in set(self.steps()) - set(earlier[-self.keep :]):
+            shutil.rmtree(self.path(step), ignore_errors=True)
+        return target
+
+    def load(self, step: int, device: torch.device | str = "cpu") -> State:
+        """Read a checkpoint.
+
+        Raises:
+            BrokenCheckpointError: if anything in it differs from what was written, or it is another training's.
+        """
+        folder = self.path(step)
+        note = self._note(folder)
+        try:
+            if sha256_file(folder / TENSORS) != note["sha256"]:
+                raise BrokenCheckpointError(f"{folder / TENSORS} does not match its sha256")
+            tensors = load_file(folder / TENSORS, device=str(device))
+        except OSError as error:
+            raise BrokenCheckpointError(f"{folder / TENSORS}: {error.strerror or error}") from None
+        return State(step=note["step"], tensors=tensors, values=note["values"])
+
+    def _note(self, folder: Path) -> dict[str, Any]:
+        try:
+            content = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+            note: dict[str, Any] = content["note"]
+            intact = content["check"] == _check(note)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BrokenCheckpointError(f"{folder / NOTE}: {type(error).__name__}: {error}") from None
+        if not intact:
+            raise BrokenCheckpointError(f"{folder / NOTE} does not match its checksum")
+        if note["format"] != FORMAT or note["fingerprint"] != self.fingerprint:
+            raise BrokenCheckpointError(f"{folder} belongs to another training ({note['fingerprint']})")
+        return note
+
+    def newest(self, device: torch.device | str = "cpu") -> State | None:
+        """Read the newest checkpoint that is whole; report each broken one and go to the one before it."""
+        for step in reversed(self.steps()):
+            try:
+                return self.load(step, device)
+            except BrokenCheckpointError as error:
+                log.warning("checkpoint of step %d is not usable, the one before it is taken: %s", step, error)
+        return None
+
+
+def _check(note: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(note).encode()).hexdigest()
+
+
+def optimizer_tensors(state: Mapping[str, Any], names: list[str]) -> dict[str, Tensor]:
+    """Flatten an optimizer's state dict: `optimizer.<parameter>.<entry>` -> tensor.
+
+    Args:
+        state: its `state_dict()`, parameters in the order of `names`.
+        names: of the parameters.
+    """
+    return {
+        f"optimizer.{names[index]}.{entry}": torch.as_tensor(value)
+        for index, entries in state["state"].items()
+        for entry, value in entries.items()
+    }
+
+
+def optimizer_state(tensors: Mapping[str, Tensor], names: list[str], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rebuild an optimizer's state dict from what `optimizer_tensors` gave; `groups` are its parameter groups."""
+    places = {name: index for index, name in enumerate(names)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            name, _, entry = key.removeprefix("optimizer.").rpartition(".")
+            state.setdefault(places[name], {})[entry] = value
+    return {"state": state, "param_groups": groups}
