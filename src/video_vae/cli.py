@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     "convert-lpips": Command("video_vae.weights", "turn the fetched LPIPS weights into safetensors"),
     "manifest": Command("video_vae.data.manifest", "probe clips and images, list them and hold some out"),
     "train-spatial": Command("video_vae.training.spatial", "train a small spatial VAE on single frames"),
-    "encode-latents": Command("video_vae.data.latents", "cache the frozen spatial VAE's posterior moments"),
+    "encode-latents": Command("video_vae.encode_latents", "cache the frozen spatial VAE's posterior moments"),
     "train": Command("video_vae.train", "train one stage (under torchrun on more than one rank)"),
     "reconstruct": Command("video_vae.reconstruct", "reconstruct clips: NAME_ori, NAME_rec, NAME_spatial"),
     "evaluate": Command("video_vae.evaluate", "score reconstructions against the originals"),

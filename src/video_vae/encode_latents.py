@@ -1,0 +1,196 @@
+"""Encode every frame of the clips once with the frozen spatial VAE, for stages that train on its latents.
+
+Writes one shard of the cache. A run that was cut off goes on with the clips that it had not finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_vae.config import Config, load_config
+from video_vae.data.latents import CHANNELS, write_latents
+from video_vae.data.table import Clip, read_table
+from video_vae.data.transform import resize_crop, to_tensor
+from video_vae.data.video import MediaError, read_clip
+from video_vae.device import pick_device
+from video_vae.errors import UserError
+from video_vae.files import atomic_path
+from video_vae.models.build import load_spatial
+from video_vae.models.identity import weights_sha256
+from video_vae.progress import progress
+from video_vae.provenance import fingerprint, run_record, write_json_atomic
+
+log = logging.getLogger(__name__)
+
+DECODE_FRAMES = 32
+"""Frames decoded at once: bounds the memory of long clips."""
+BATCH_PIXELS = 2**20
+"""Pixels encoded at once: bounds the memory of large frames, changes no number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Encoder:
+    """The frozen spatial VAE and everything that shapes the cached numbers."""
+
+    net: Any
+    device: torch.device
+    settings: dict[str, Any]
+
+    def indices(self, clip: Clip) -> range:
+        """Say which frames of a clip are cached."""
+        return range(0, clip.num_frames, self.settings["frame_interval"])
+
+    def shape(self, clip: Clip) -> tuple[int, ...]:
+        """Give the shape of a clip's moments, (T,8,h,w)."""
+        height, width = self.settings["resolution"]
+        return (len(self.indices(clip)), CHANNELS, height // 8, width // 8)
+
+    def moments(self, clip: Clip) -> Iterator[np.ndarray]:
+        """Encode a clip a few frames at a time: arrays (t,8,h,w) in the cache's number format.
+
+        Raises:
+            MediaError: if a frame cannot be decoded, or its moments do not fit the number format.
+        """
+        indices = self.indices(clip)
+        height, width = self.settings["resolution"]
+        batch = max(1, BATCH_PIXELS // (height * width))
+        for start in range(0, len(indices), DECODE_FRAMES):
+            frames = read_clip(clip, indices[start : start + DECODE_FRAMES])
+            pixels = to_tensor(resize_crop(frames, (height, width))).transpose(0, 1)
+            for part in pixels.split(batch):
+                moments = self._encode(part).astype(self.settings["dtype"])
+                if not np.isfinite(moments).all():
+                    raise MediaError("unreadable", f"its latents are not finite as {self.settings['dtype']}")
+                yield moments
+
+    @torch.inference_mode()
+    def _encode(self, frames: Tensor) -> np.ndarray:
+        posterior = self.net.encode(frames.to(self.device)).latent_dist
+        moments: np.ndarray = posterior.parameters.float().cpu().numpy()
+        return moments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `encode-latents`."""
+    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument(
+        "--data-path", action="append", type=Path, required=True, help="table of clips; may be repeated"
+    )
+    parser.add_argument("--spatial", type=Path, help="folder of the spatial VAE [the one that the config names]")
+    parser.add_argument("--shard", type=int, default=0, help="which shard to write, from 0")
+    parser.add_argument("--shards", type=int, default=1, help="into how many shards the clips are split")
+    parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Encode the clips of one shard and write them with a record of the run beside them."""
+    started = time.time()
+    config = load_config(args.config)
+    clips = shard_clips(args.data_path, args.shard, args.shards)
+    encoder = _load(config, args.spatial, pick_device(args.device))
+    failed = _encode_all(clips, encoder, args.output)
+    if failed and len(failed) == len(clips):
+        name, reason = next(iter(failed.items()))
+        raise UserError(
+            f"none of {len(clips)} clips can be encoded, such as {name} ({reason}); check the table's paths"
+        )
+    _assemble(clips, failed, encoder, args)
+    record = run_record(
+        "encode-latents",
+        config,
+        {f"table_{number}": path for number, path in enumerate(args.data_path)},
+        started=started,
+        clips=len(clips) - len(failed),
+        frames=sum(len(encoder.indices(clip)) for clip in clips if clip.clip_id not in failed),
+        failed=failed,
+        settings=encoder.settings,
+    )
+    write_json_atomic(args.output.with_suffix(".run.json"), record)
+
+
+def shard_clips(tables: list[Path], shard: int, shards: int) -> list[Clip]:
+    """Take every `shards`-th clip of the tables, beginning with number `shard`; a clip in two tables counts once.
+
+    Raises:
+        UserError: if there is no such shard, or one name stands for different clips.
+    """
+    if not 0 <= shard < shards:
+        raise UserError(f"--shard {shard} of --shards {shards}: shards count from 0 to {shards - 1}")
+    clips: dict[str, Clip] = {}
+    for clip in (clip for table in tables for clip in read_table(table)):
+        known = clips.setdefault(clip.clip_id, clip)
+        if (known.source_id, known.start_frame, known.num_frames) != (
+            clip.source_id,
+            clip.start_frame,
+            clip.num_frames,
+        ):
+            raise UserError(f"clip_id {clip.clip_id} stands for different clips in {', '.join(map(str, tables))}")
+    return list(clips.values())[shard::shards]
+
+
+def _load(config: Config, folder: Path | None, device: torch.device) -> _Encoder:
+    net: Any = load_spatial(config.spatial, folder)
+    net.eval().requires_grad_(False)
+    settings = {
+        "spatial_sha256": weights_sha256(net.state_dict()),
+        "resolution": list(config.data.resolution),
+        "frame_interval": config.data.frame_interval,
+        "dtype": config.latents.dtype,
+    }
+    return _Encoder(net=net.to(device), device=device, settings=settings)
+
+
+def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path) -> dict[str, str]:
+    """Encode what an earlier run did not; return the clips that cannot be, and why."""
+    failed: dict[str, str] = {}
+    total = sum(len(encoder.indices(clip)) for clip in clips)
+    with progress(total=total, desc="encode latents", unit="frames") as bar:
+        for clip in clips:
+            try:
+                _encode_part(clip, encoder, _part(clip, encoder, output), bar)
+            except MediaError as error:
+                failed[clip.clip_id] = str(error)
+                log.warning("%s (%s) is left out: %s", clip.clip_id, clip.path, error)
+    return failed
+
+
+def _encode_part(clip: Clip, encoder: _Encoder, part: Path, bar: Any) -> None:
+    size = int(np.prod(encoder.shape(clip))) * np.dtype(encoder.settings["dtype"]).itemsize
+    if part.exists() and part.stat().st_size == size:
+        bar.update(len(encoder.indices(clip)))
+        return
+    with atomic_path(part) as aside, aside.open("wb") as stream:
+        for moments in encoder.moments(clip):
+            stream.write(np.ascontiguousarray(moments).data)
+            bar.update(len(moments))
+
+
+def _part(clip: Clip, encoder: _Encoder, output: Path) -> Path:
+    identity = fingerprint([encoder.settings, clip.source_id, clip.start_frame, clip.num_frames])
+    return _parts_folder(output) / f"{clip.clip_id}.{identity}"
+
+
+def _parts_folder(output: Path) -> Path:
+    return output.parent / f".{output.stem}.parts"
+
+
+def _assemble(clips: list[Clip], failed: dict[str, str], encoder: _Encoder, args: argparse.Namespace) -> None:
+    good = [clip for clip in clips if clip.clip_id not in failed]
+    parts = {clip.clip_id: _part(clip, encoder, args.output) for clip in good}
+    note = {**encoder.settings, "failed": failed, "shard": [args.shard, args.shards]}
+    note["clips"] = {clip.clip_id: [clip.source_id, clip.start_frame, clip.num_frames] for clip in good}
+    shapes = {clip.clip_id: encoder.shape(clip) for clip in good}
+    write_latents(args.output, parts, shapes, encoder.settings["dtype"], note)
+    shutil.rmtree(_parts_folder(args.output), ignore_errors=True)
