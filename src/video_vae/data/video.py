@@ -76,7 +76,7 @@ def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
         if max(indices) >= len(reader):
             raise MediaError("truncated", f"frame {max(indices)} asked for, {len(reader)} frames present")
         frames: Frames = reader.get_batch(list(indices)).asnumpy()
-    except decord.DECORDError:
+    except (decord.DECORDError, RuntimeError):  # the latter when it cannot open the file
         return _read_frames_av(path, indices)
     return frames
 
