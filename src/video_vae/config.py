@@ -105,8 +105,8 @@ class SpatialTraining(Settings):
     """Side of the square random crops, in pixels."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of AdamW (linear warm-up over 2 %, cosine decay to zero)."""
-    perceptual_weight: Weight = 0.1
-    """Weight of LPIPS-VGG."""
+    image_share: Share = 0.5
+    """Share of the crops that come from images; the rest are frames of videos."""
     kl_weight: Weight = 1e-6
     """Weight of the KL divergence, summed over a latent, averaged over the batch."""
     ema_decay: Share = 0.998

@@ -1,0 +1,272 @@
+"""Train a small spatial VAE (diffusers AutoencoderKL, 8x, 4 channels) on single frames and images.
+
+It stands in for the SDXL VAE of PixArt-Sigma where no hub is reached. Each crop is a function of (seed, step,
+position in the batch) alone, so a resumed run sees what an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from video_vae.config import Config, SpatialTraining, load_config
+from video_vae.data.table import Clip, read_table
+from video_vae.data.transform import Frames, resize_crop, to_tensor
+from video_vae.data.video import MediaError, read_clip
+from video_vae.errors import UserError
+from video_vae.files import atomic_path
+from video_vae.models.posterior import DiagonalGaussian
+from video_vae.progress import progress
+from video_vae.provenance import fingerprint, run_record, write_json_atomic
+
+LOG = logging.getLogger(__name__)
+STORED_SIDE = 512
+"""Shorter side that larger images are reduced to in memory, in pixels."""
+VALIDATION_FRAMES = 4
+"""Frames taken of each held-out clip for the PSNR."""
+STATISTICS_CROPS = 512
+"""Crops that the latents are normalised on."""
+
+
+def build(settings: SpatialTraining, seed: int) -> AutoencoderKL:
+    """Make a fresh net whose weights are a function of the seed."""
+    levels = len(settings.block_out_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderKL(
+            block_out_channels=settings.block_out_channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            layers_per_block=settings.layers_per_block,
+            norm_num_groups=settings.norm_num_groups,
+            latent_channels=4,
+            scaling_factor=1.0,
+            # Attention would tie the net to the number of pixels of its training crops.
+            mid_block_add_attention=False,
+        )
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Random square crops of images and video frames, at random scales."""
+
+    images: Sequence[Frames]
+    videos: Sequence[Frames]
+    settings: SpatialTraining
+    seed: int
+
+    def batch(self, step: int) -> Tensor:
+        """Return the crops of a step, (batch, 3, crop, crop) in [-1, 1]."""
+        return torch.stack([self._draw(step, position) for position in range(self.settings.batch)])
+
+    def _draw(self, step: int, position: int) -> Tensor:
+        rng = np.random.default_rng([self.seed, step, position])
+        take_image = bool(self.images) and (not self.videos or rng.random() < self.settings.image_share)
+        pool = self.images if take_image else self.videos
+        frames = pool[rng.integers(len(pool))]
+        frame = frames[rng.integers(len(frames))]
+        crop, longest = self.settings.crop, min(frame.shape[:2])
+        side = round(crop * (longest / crop) ** rng.random())
+        top, left = rng.integers(frame.shape[0] - side + 1), rng.integers(frame.shape[1] - side + 1)
+        patch = frame[top : top + side, left : left + side]
+        patch = patch[:, ::-1] if rng.random() < 0.5 else patch
+        return to_tensor(resize_crop(patch[None], (crop, crop)))[:, 0]
+
+
+def load_frames(clips: Sequence[Clip], smallest: int) -> tuple[list[Frames], list[Frames]]:
+    """Decode images and videos once, large ones reduced to a shorter side of 512 pixels.
+
+    Clips that do not decode, or are smaller than ``smallest`` pixels, are named in the log and left out.
+    """
+    images: list[Frames] = []
+    videos: list[Frames] = []
+    for clip in progress(clips, desc="decode", unit="clip"):
+        try:
+            frames = read_clip(clip)
+        except MediaError as error:
+            LOG.warning("%s left out: %s", clip.path, error)
+            continue
+        height, width = frames.shape[1:3]
+        scale = STORED_SIDE / min(height, width)
+        if scale < 1:
+            frames = resize_crop(frames, (round(height * scale), round(width * scale)))
+        if min(frames.shape[1:3]) >= smallest:
+            (images if clip.kind == "image" else videos).append(frames)
+    if not images and not videos:
+        raise UserError("train-spatial: no usable frame in the table; see rejected.csv beside it")
+    return images, videos
+
+
+def moments(net: AutoencoderKL, x: Tensor) -> DiagonalGaussian:
+    """Encode images (B, 3, H, W) in [-1, 1]."""
+    return DiagonalGaussian(net.quant_conv(net.encoder(x)))
+
+
+class SpatialTrainer:
+    """Train the net by L1 and KL, keep an average of its weights, resume where it was stopped."""
+
+    def __init__(self, config: Config, crops: Crops, held_out: Tensor | None, state: Path) -> None:
+        self.settings = config.spatial.training
+        self.crops, self.held_out, self.state, self.seed = crops, held_out, state, config.seed
+        self.net = build(self.settings, config.seed)
+        self.average = build(self.settings, config.seed).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        )
+        self.step = 0
+        self.log: list[dict[str, Any]] = []
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up over 2 %, cosine decay to zero."""
+        total, warm = self.settings.steps, max(1, self.settings.steps // 50)
+        decay = 0.5 * (1 + math.cos(math.pi * step / total))
+        return self.settings.learning_rate * min(1.0, step / warm) * decay
+
+    def train_step(self) -> dict[str, float]:
+        """Take one optimizer step; return its losses."""
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        x = self.crops.batch(self.step)
+        posterior = moments(self.net, x)
+        noise = torch.Generator().manual_seed(int(fingerprint([self.seed, self.step]), 16) % 2**63)
+        error = (self.net.decode(posterior.sample(noise)).sample - x).abs().mean()
+        kl = posterior.kl().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        (error + self.settings.kl_weight * kl).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"train-spatial: non-finite gradient at step {self.step}; lower spatial.training.learning_rate"
+            )
+        self.optimizer.step()
+        self._update_average()
+        return {"l1": error.item(), "kl": kl.item(), "grad_norm": norm.item()}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1 - decay)
+
+    @torch.no_grad()
+    def validate(self) -> float | None:
+        """Return the mean PSNR in dB of the averaged weights on the held-out frames."""
+        if self.held_out is None:
+            return None
+        errors = []
+        for frame in self.held_out.split(1):
+            out = self.average.decode(moments(self.average, frame).mode()).sample.clamp(-1, 1)
+            errors.append(((out - frame) / 2).square().mean())
+        return float((-10 * torch.log10(torch.stack(errors))).mean())
+
+    def train(self) -> None:
+        """Run all steps that are left."""
+        self._resume()
+        bar = progress(total=self.settings.steps, desc="train-spatial", unit="step", initial=self.step)
+        every = max(1, self.settings.steps // 40)
+        while self.step < self.settings.steps:
+            began = time.monotonic()
+            losses = self.train_step()
+            bar.set_postfix(l1=f"{losses['l1']:.4f}", refresh=False)
+            bar.update()
+            if self.step % every == 0 or self.step == self.settings.steps:
+                row = {"step": self.step, "psnr": self.validate(), "seconds": time.monotonic() - began, **losses}
+                LOG.info("step %(step)d: L1 %(l1).4f, held-out PSNR %(psnr)s dB", row)
+                self.log.append(row)
+                self._save()
+        bar.close()
+
+    def _save(self) -> None:
+        values = {
+            "step": self.step,
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "log": json.dumps(self.log),
+        }
+        with atomic_path(self.state) as aside:
+            torch.save(values, aside)
+
+    def _resume(self) -> None:
+        if not self.state.is_file():
+            return
+        values = torch.load(self.state, weights_only=True)
+        self.net.load_state_dict(values["net"])
+        self.average.load_state_dict(values["average"])
+        self.optimizer.load_state_dict(values["optimizer"])
+        self.step, self.log = values["step"], json.loads(values["log"])
+        LOG.info("resumed at step %d from %s", self.step, self.state)
+
+    @torch.no_grad()
+    def normalise_latents(self) -> None:
+        """Fold mean and scale of the latents into the 1x1 convolutions around them.
+
+        Each latent channel then has mean 0 and variance 1 over training crops, and reconstructions stay the same.
+        """
+        batches = max(1, STATISTICS_CROPS // self.settings.batch)
+        means = torch.cat([moments(self.average, self.crops.batch(step)).mode() for step in range(1, batches + 1)])
+        flat = means.double().transpose(0, 1).flatten(1)
+        mean, std = flat.mean(1).float(), flat.std(1).float()
+        before, after = self.average.quant_conv, self.average.post_quant_conv
+        after.bias += after.weight[:, :, 0, 0] @ mean
+        after.weight *= std[None, :, None, None]
+        before.weight[:4] /= std[:, None, None, None]
+        before.bias[:4] = (before.bias[:4] - mean) / std
+        before.bias[4:] -= 2 * std.log()
+
+
+def held_out_frames(clips: Sequence[Clip], resolution: tuple[int, int]) -> Tensor | None:
+    """Take evenly spread frames of the held-out videos, (N, 3, H, W) in [-1, 1]; None where there are none."""
+    frames = []
+    for clip in clips:
+        if clip.kind == "video":
+            indices = np.linspace(0, clip.num_frames - 1, VALIDATION_FRAMES).round().astype(int).tolist()
+            frames.append(to_tensor(resize_crop(read_clip(clip, indices), resolution)).transpose(0, 1))
+    return torch.cat(frames) if frames else None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``train-spatial``."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file, or JSON text")
+    parser.add_argument("--data-path", type=Path, required=True, metavar="CSV", help="table of training clips")
+    parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips, for the PSNR only")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, diffusers format")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="resume state (default: beside the output)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train the spatial VAE that a config describes and save it with its run record."""
+    config = load_config(args.config)
+    started = time.time()
+    # Sorted by content, so that the order of the table's rows does not change the training.
+    clips = sorted(read_table(args.data_path), key=lambda clip: (clip.source_id, clip.start_frame))
+    described = [
+        config.spatial.training.model_dump(mode="json"),
+        config.seed,
+        [[c.source_id, c.start_frame] for c in clips],
+    ]
+    state = args.state or args.output.parent / "state" / "spatial" / f"{fingerprint(described)}.pt"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    crops = Crops(*load_frames(clips, config.spatial.training.crop), config.spatial.training, config.seed)
+    held_out = held_out_frames(read_table(args.valid_path), config.data.resolution) if args.valid_path else None
+    trainer = SpatialTrainer(config, crops, held_out, state)
+    trainer.train()
+    trainer.normalise_latents()
+    inputs = {"train": args.data_path} | ({"test": args.valid_path} if args.valid_path else {})
+    record = run_record("train-spatial", config, inputs, started=started, psnr=trainer.validate(), log=trainer.log)
+    with atomic_path(args.output) as folder:
+        trainer.average.save_pretrained(folder)
+        write_json_atomic(folder / "run.json", record)
+    state.unlink(missing_ok=True)
