@@ -75,12 +75,13 @@ def spatial_slice(config: Config) -> Slice:
     """What training the small spatial VAE reads; where a pretrained one is named, what names it."""
     if config.spatial.pretrained is not None:
         return pick(config, SPATIAL_SOURCE)
-    return pick(config, ["data.resolution", "data.frame_interval", "spatial.pretrained", "spatial.training", "seed"])
+    return pick(config, ["data.resolution", "spatial.pretrained", "spatial.training", "seed"])
 
 
 def latents_slice(config: Config) -> Slice:
     """What caching the latents reads."""
-    return pick(config, ["data.resolution", "data.frame_interval", *SPATIAL_SOURCE, "latents.dtype"])
+    seen = ["data.resolution", "data.frame_interval", "data.max_failed_share"]
+    return pick(config, [*seen, *SPATIAL_SOURCE, "latents.dtype"])
 
 
 def latents_fingerprint(config: Config) -> str:

@@ -1,0 +1,124 @@
+"""The configs and what is generated from the settings' models: complete, to the letter, up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from video_vae.cli import main
+from video_vae.config import STAGES, Config, load_config, parse_config
+from video_vae.config_docs import README, SCHEMA, key_tables
+from video_vae.config_errors import known_keys
+from video_vae.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def _leaves(values: Any, prefix: str = "") -> set[str]:
+    if not isinstance(values, dict):
+        return {prefix.rstrip(".")}
+    return {prefix.rstrip(".")}.union(*(_leaves(value, f"{prefix}{key}.") for key, value in values.items()))
+
+
+def test_config_yaml_is_the_paper_to_the_letter() -> None:
+    config = load_config(ROOT / "config/config.yaml")
+    stages = config.stages
+    assert [stages.stage1.steps, stages.stage2.steps, stages.stage3.steps] == [380_000, 260_000, 540_000]
+    assert [stages.stage1.global_batch, stages.stage2.global_batch, stages.stage3.global_batch] == [8, 8, 24]
+    assert [stages.stage1.frames, stages.stage2.frames, stages.stage3.frames] == [(17, 17), (17, 17), (1, 33)]
+    assert [stages.stage1.identity_weight, stages.stage2.identity_weight, stages.stage3.identity_weight] == [1, 0, 0]
+    assert [stages.stage1.train_spatial, stages.stage2.train_spatial, stages.stage3.train_spatial] == [
+        False,
+        False,
+        True,
+    ]
+    assert {stage.image_share for stage in (stages.stage1, stages.stage2, stages.stage3)} == {0.2}
+    assert {stage.kl_weight for stage in (stages.stage1, stages.stage2, stages.stage3)} == {1e-6}
+    assert config.data.resolution == (256, 256)
+    assert (config.spatial.pretrained, config.spatial.subfolder) == (
+        "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers",
+        "vae",
+    )
+
+
+def test_defaults_are_the_papers() -> None:
+    values = load_config(ROOT / "config/config.yaml").model_dump()
+    values["spatial"]["subfolder"] = None
+    assert parse_config(values) == Config()
+
+
+def test_config_yaml_holds_and_explains_every_key() -> None:
+    text = (ROOT / "config/config.yaml").read_text(encoding="utf-8")
+    wanted = {key for key in known_keys(Config) if not key.startswith("resources.")}
+    assert wanted - _leaves(yaml.safe_load(text)) == set()
+    lines = text.splitlines()
+    keys = [number for number, line in enumerate(lines) if line.strip() and not line.lstrip().startswith(("#", "-"))]
+    bare = [lines[number] for number in keys if not lines[number - 1].lstrip().startswith("#")]
+    allowed = ("lpips", "stage2", "stage3", "<<", "steps", "identity_weight", "global_batch", "frames", "objective")
+    assert [line for line in bare if line.split(":")[0].strip() not in (*allowed, "train_spatial")] == []
+
+
+def test_demo_has_the_papers_shape_in_small() -> None:
+    demo = load_config(ROOT / "config/demo.yaml")
+    assert demo.experiment == "demo"
+    assert demo.model.temporal.channel_multipliers == Config().model.temporal.channel_multipliers
+    for stage in STAGES:
+        small, full = getattr(demo.stages, stage), getattr(Config().stages, stage)
+        same = (
+            "objective",
+            "train_spatial",
+            "image_share",
+            "frames",
+            "kl_weight",
+            "perceptual_weight",
+            "identity_weight",
+        )
+        assert {key: getattr(small, key) for key in same} == {key: getattr(full, key) for key in same}
+
+
+def test_generated_files_are_up_to_date() -> None:
+    assert main(["config-docs", "--check", "--root", str(ROOT)]) == 0, "run `make config` and commit the result"
+
+
+def test_stale_file_names_the_command_that_mends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / README).write_text((ROOT / README).read_text(encoding="utf-8"), encoding="utf-8")
+    assert main(["config-docs", "--check", "--root", str(tmp_path)]) == 2
+    assert "run `make config`" in capsys.readouterr().err
+    assert main(["config-docs", "--root", str(tmp_path)]) == 0
+    assert (tmp_path / SCHEMA).read_text(encoding="utf-8") == (ROOT / SCHEMA).read_text(encoding="utf-8")
+    assert main(["config-docs", "--check", "--root", str(tmp_path)]) == 0
+
+
+def test_table_names_every_key_with_its_meaning() -> None:
+    table = key_tables()
+    for key in known_keys(Config.model_fields["data"].annotation):  # type: ignore[arg-type]
+        assert f"`data.{key}`" in table
+    assert "| `stages.*.steps` | stage1: `380000`, stage2: `260000`, stage3: `540000` |" in table
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    assert all(len(row) == 4 and len(row[3]) > 5 for row in rows)
+
+
+def test_schema_refuses_unknown_keys_everywhere() -> None:
+    schema = yaml.safe_load((ROOT / SCHEMA).read_text(encoding="utf-8"))
+    closed = [schema, *schema["$defs"].values()]
+    assert all(part["additionalProperties"] is False for part in closed)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stagess": {}}, "unknown key stagess; did you mean stages?"),
+        ({"stages": {"stage1": {"learning_rat": 1}}}, "did you mean stages.stage1.learning_rate?"),
+        ({"data": {"resolution": [100, 96]}}, "data.resolution: height and width must be multiples of 8"),
+        ({"stages": {"stage2": {"steps": 5, "epochs": 1}}}, "stages.stage2: give either steps or epochs"),
+    ],
+)
+def test_wrong_settings_name_the_key_and_the_cure(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_config(values)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

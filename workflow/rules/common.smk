@@ -1,0 +1,168 @@
+# Paths, inputs and settings of the jobs. Imports no torch, so that a dry run needs none.
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+SRC = str(Path(workflow.basedir).parent / "src")
+sys.path.insert(0, SRC)
+
+from video_vae import config_slices as slices
+from video_vae.config import STAGES, parse_config
+from video_vae.errors import UserError
+
+# Jobs use this checkout's package with Snakemake's own interpreter; a conda environment's bin comes before both.
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")])),
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]),
+)
+
+# `logged FILE COMMAND...` shows a command's output and keeps it; tee outlives the signals that a training answers
+# by saving itself.
+shell.prefix(
+    'set -euo pipefail; logged() {{ local file=$1; shift; "$@" 2>&1 | (trap "" HUP INT TERM; exec tee "$file"); }}; '
+)
+
+try:
+    CONFIG = parse_config(config)
+    RUNS = slices.resolve(CONFIG)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
+STAGE_RUNS = [(name, stage) for name, run in RUNS.items() for stage in run.evaluation.stages]
+BASELINE_RUNS = [name for name, run in RUNS.items() if run.evaluation.baselines]
+
+
+wildcard_constraints:
+    experiment="|".join(RUNS),
+    stage="|".join(STAGES),
+    package="|".join(CONFIG.resources),
+    fingerprint="[0-9a-f]{16}",
+    shard=r"\d+",
+
+
+def argument(slicer, *names):
+    """Make a params function: the JSON text of the settings that a job reads, so that only they rerun it."""
+    return lambda wildcards: slices.as_argument(slicer(RUNS[wildcards.experiment], *names))
+
+
+def folder_of(name):
+    """Make a params function: the folder of a named output."""
+    return lambda wildcards, output: os.path.dirname(output[name])
+
+
+def options(**values):
+    """Write command line options, leaving out those whose value is empty."""
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items() if value)
+
+
+def data_file(experiment, name):
+    """Name a clip table of the run's data."""
+    return f"results/{slices.data_owner(RUNS, experiment)}/data/{name}.csv"
+
+
+def source_files(wildcards):
+    """List the sources that are files or folders here, so that a changed one is listed anew."""
+    return [source for source in RUNS[wildcards.experiment].data.sources]
+
+
+def package_listings(wildcards):
+    """List what the fetched packages of a run's data hold."""
+    return [f"resources/{name}/files.json" for name in RUNS[wildcards.experiment].data.packages]
+
+
+def spatial_folder(experiment):
+    """Name the folder of a run's spatial VAE; empty where it is a hub id."""
+    spatial = RUNS[experiment].spatial
+    if spatial.pretrained is None:
+        return f"results/{slices.spatial_owner(RUNS, experiment)}/spatial"
+    local = Path(spatial.pretrained, spatial.subfolder or "")
+    return str(local) if local.is_dir() else ""
+
+
+def spatial_files(experiment):
+    """List the files of a run's spatial VAE: what its training makes, or what lies in a local folder."""
+    folder = spatial_folder(experiment)
+    if not folder or RUNS[experiment].spatial.pretrained is None:
+        return folder or []
+    return [f"{folder}/config.json", f"{folder}/diffusion_pytorch_model.safetensors"]
+
+
+def latent_files(experiment):
+    """List the shards of a run's latent cache."""
+    run = RUNS[experiment]
+    folder = f"results/latents/{slices.latents_fingerprint(run)}"
+    return [f"{folder}/shard_{shard}.safetensors" for shard in range(run.latents.shards)]
+
+
+def stage_model(experiment, stage):
+    """Name the folder of a stage's weights, which may be another run's."""
+    return f"results/{slices.stage_owner(RUNS, experiment, stage)}/{stage}/model"
+
+
+def stage_inputs(stage):
+    """Make an input function for the training of a stage."""
+
+    def inputs(wildcards):
+        run, name = RUNS[wildcards.experiment], wildcards.experiment
+        before = STAGES[: STAGES.index(stage)]
+        return {
+            "train": data_file(name, "train"),
+            "test": data_file(name, "test"),
+            "spatial": spatial_files(name),
+            "latents": latent_files(name) if slices.uses_cache(run, stage) else [],
+            "init": stage_model(name, before[-1]) if before else [],
+            "lpips": "resources/lpips/vgg.safetensors" if slices.needs_perceptual(run, stage) else [],
+        }
+
+    return inputs
+
+
+def stage_options(wildcards, input):
+    """Write the options of a stage's training that name its inputs."""
+    return options(
+        latents=" ".join(input.latents),
+        spatial=spatial_folder(wildcards.experiment),
+        init_from=input.init,
+        lpips=str(input.lpips) and os.path.dirname(str(input.lpips)),
+    )
+
+
+def reconstructed(experiment, stage):
+    """List the indices of the clips reconstructed from a stage, or of the baselines where the stage is None."""
+    owner = slices.reconstruction_owner(RUNS, experiment, stage)
+    folder = f"results/{owner}/{stage or 'baselines'}/reconstruction"
+    return [f"{folder}/shard_{shard}.csv" for shard in range(RUNS[owner].reconstruction.shards)]
+
+
+def reconstruction_folder(experiment, stage, variant):
+    """Name the folder of a variant's frames: ori, rec, spatial, mean or repeat."""
+    owner = slices.reconstruction_owner(RUNS, experiment, stage)
+    return f"results/{owner}/{stage or 'baselines'}/reconstruction_{variant}"
+
+
+def evaluation_options(wildcards):
+    """Write the options of a run's evaluation."""
+    settings = RUNS[wildcards.experiment].evaluation
+    return options(
+        metric=" ".join(settings.metrics),
+        flow=settings.flow,
+        flow_weights=settings.flow_weights,
+        flow_sha256=settings.flow_sha256,
+        bootstrap=settings.bootstrap,
+        lpips="resources/lpips",
+    )
+
+
+def scores(experiment, stage):
+    """Name the summary of a stage's scores, or of the baselines' where the stage is None."""
+    return f"results/{slices.evaluation_owner(RUNS, experiment, stage)}/{stage or 'baselines'}/metrics/summary.json"
+
+
+def all_scores():
+    """List every row source of metrics.csv: (experiment, stage, summary)."""
+    stages = [(name, stage, scores(name, stage)) for name, stage in STAGE_RUNS]
+    return stages + [(name, "baseline", scores(name, None)) for name in BASELINE_RUNS]

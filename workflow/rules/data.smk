@@ -1,0 +1,69 @@
+# Which clips there are, and the frozen spatial VAE's view of them.
+
+
+rule prepare_manifest:
+    input:
+        sources=source_files,
+        packages=package_listings,
+    output:
+        manifest="results/{experiment}/data/manifest.csv",
+        rejected="results/{experiment}/data/rejected.csv",
+        train="results/{experiment}/data/train.csv",
+        test="results/{experiment}/data/test.csv",
+    log:
+        "logs/{experiment}/prepare_manifest.log",
+    benchmark:
+        "results/benchmarks/{experiment}/prepare_manifest.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 16
+    params:
+        settings=argument(slices.data_slice),
+        folder=folder_of("manifest"),
+    shell:
+        "logged {log} python -m video_vae manifest {params.settings:q}"
+        " --output-dir {params.folder} --packages-dir resources --workers {threads}"
+
+
+rule train_spatial:
+    input:
+        train=lambda wildcards: data_file(wildcards.experiment, "train"),
+    output:
+        model=directory("results/{experiment}/spatial/model"),
+    log:
+        "logs/{experiment}/train_spatial.log",
+    benchmark:
+        "results/benchmarks/{experiment}/train_spatial.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 64
+    params:
+        settings=argument(slices.spatial_slice),
+        folder=folder_of("model"),
+    shell:
+        "logged {log} python -m video_vae train-spatial {params.settings:q}"
+        " --data-path {input.train} --valid-path {input.test} --output {output.model}"
+
+
+rule cache_latents:
+    input:
+        train=lambda wildcards: data_file(LATENTS[wildcards.fingerprint], "train"),
+        test=lambda wildcards: data_file(LATENTS[wildcards.fingerprint], "test"),
+        spatial=lambda wildcards: spatial_files(LATENTS[wildcards.fingerprint]),
+    output:
+        latents="results/latents/{fingerprint}/shard_{shard}.safetensors",
+    log:
+        "logs/latents/{fingerprint}/shard_{shard}.log",
+    benchmark:
+        "results/benchmarks/latents/{fingerprint}/shard_{shard}.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 16
+    params:
+        settings=lambda wildcards: slices.as_argument(slices.latents_slice(RUNS[LATENTS[wildcards.fingerprint]])),
+        shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint]].latents.shards,
+        options=lambda wildcards: options(spatial=spatial_folder(LATENTS[wildcards.fingerprint])),
+    shell:
+        "logged {log} python -m video_vae encode-latents {params.settings:q}"
+        " --data-path {input.train} --data-path {input.test} {params.options}"
+        " --shard {wildcards.shard} --shards {params.shards} --output {output.latents}"

@@ -1,0 +1,70 @@
+# Scores of the reconstructions, a frame, a clip and a run.
+
+
+rule evaluate_clips:
+    input:
+        index=lambda wildcards: reconstructed(wildcards.experiment, wildcards.stage),
+        lpips="resources/lpips/alex.safetensors",
+    output:
+        frames="results/{experiment}/{stage}/metrics/frames.parquet",
+        clips="results/{experiment}/{stage}/metrics/clips.csv",
+        summary="results/{experiment}/{stage}/metrics/summary.json",
+    log:
+        "logs/{experiment}/{stage}/evaluate.log",
+    benchmark:
+        "results/benchmarks/{experiment}/{stage}/evaluate.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 64
+    params:
+        real=lambda wildcards: reconstruction_folder(wildcards.experiment, wildcards.stage, "ori"),
+        generated=lambda wildcards: [
+            reconstruction_folder(wildcards.experiment, wildcards.stage, variant) for variant in ("rec", "spatial")
+        ],
+        options=evaluation_options,
+        folder=folder_of("summary"),
+    shell:
+        "logged {log} python -m video_vae.evaluate --real_video_dir {params.real}"
+        " --generated_video_dir {params.generated[0]} --generated_video_dir {params.generated[1]}"
+        " {params.options} --clips {input.index} --output_dir {params.folder}"
+
+
+use rule evaluate_clips as evaluate_baselines with:
+    input:
+        index=lambda wildcards: reconstructed(wildcards.experiment, None),
+        lpips="resources/lpips/alex.safetensors",
+    output:
+        frames="results/{experiment}/baselines/metrics/frames.parquet",
+        clips="results/{experiment}/baselines/metrics/clips.csv",
+        summary="results/{experiment}/baselines/metrics/summary.json",
+    log:
+        "logs/{experiment}/baselines/evaluate.log",
+    benchmark:
+        "results/benchmarks/{experiment}/baselines/evaluate.tsv"
+    params:
+        real=lambda wildcards: reconstruction_folder(wildcards.experiment, None, "ori"),
+        generated=lambda wildcards: [
+            reconstruction_folder(wildcards.experiment, None, variant) for variant in ("mean", "repeat")
+        ],
+        options=evaluation_options,
+        folder=folder_of("summary"),
+
+
+rule collect_metrics:
+    input:
+        summaries=[summary for _, _, summary in all_scores()],
+    output:
+        table=report(
+            "results/metrics.csv",
+            caption="../report/metrics.rst",
+            category="Metrics",
+            labels={"table": "all runs, stages and variants"},
+        ),
+    log:
+        "logs/collect_metrics.log",
+    conda:
+        "../../envs/video-vae.yaml"
+    params:
+        rows=[":".join(row) for row in all_scores()],
+    shell:
+        "logged {log} python -m video_vae collect-metrics {params.rows} --output {output.table}"

@@ -1,0 +1,53 @@
+# Held-out clips through each stage's weights, and through the baselines that a trained net must beat. The clips lie
+# beside the declared index, so that an interrupted job goes on with the clips that it lacks.
+
+
+rule reconstruct_clips:
+    input:
+        model=lambda wildcards: stage_model(wildcards.experiment, wildcards.stage),
+        test=lambda wildcards: data_file(wildcards.experiment, "test"),
+    output:
+        index="results/{experiment}/{stage}/reconstruction/shard_{shard}.csv",
+    log:
+        "logs/{experiment}/{stage}/reconstruct_{shard}.log",
+    benchmark:
+        "results/benchmarks/{experiment}/{stage}/reconstruct_{shard}.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 64
+    resources:
+        ranks=1,
+    params:
+        settings=argument(slices.reconstruct_slice),
+        shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
+        name="results/{experiment}/{stage}/reconstruction",
+    shell:
+        "logged {log} python -m video_vae.launch --ranks {resources.ranks} -m video_vae.reconstruct {params.settings:q}"
+        " --ckpt-path {input.model} --data-path {input.test} --save-dir {params.name}"
+        " --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+
+
+rule reconstruct_baselines:
+    input:
+        test=lambda wildcards: data_file(wildcards.experiment, "test"),
+        spatial=lambda wildcards: spatial_files(wildcards.experiment),
+    output:
+        index="results/{experiment}/baselines/reconstruction/shard_{shard}.csv",
+    log:
+        "logs/{experiment}/baselines/reconstruct_{shard}.log",
+    benchmark:
+        "results/benchmarks/{experiment}/baselines/reconstruct_{shard}.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 64
+    resources:
+        ranks=1,
+    params:
+        settings=argument(slices.baselines_slice),
+        shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
+        name="results/{experiment}/baselines/reconstruction",
+        options=lambda wildcards: options(spatial=spatial_folder(wildcards.experiment)),
+    shell:
+        "logged {log} python -m video_vae.launch --ranks {resources.ranks} -m video_vae.reconstruct {params.settings:q}"
+        " --baselines {params.options} --data-path {input.test} --save-dir {params.name}"
+        " --shard {wildcards.shard} --shards {params.shards} --index {output.index}"

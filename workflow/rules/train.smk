@@ -1,0 +1,66 @@
+# Three named stages, each from the weights of the one before. Resume state lies in results/<experiment>/state, outside
+# the declared outputs, which Snakemake deletes before every start.
+
+
+rule train_stage1:
+    input:
+        unpack(stage_inputs("stage1")),
+    output:
+        model=directory("results/{experiment}/stage1/model"),
+        run="results/{experiment}/stage1/run.json",
+        log="results/{experiment}/stage1/log.jsonl",
+    log:
+        "logs/{experiment}/train_stage1.log",
+    benchmark:
+        "results/benchmarks/{experiment}/train_stage1.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 64
+    resources:
+        nodes=1,
+        ranks=1,
+    params:
+        stage="stage1",
+        settings=argument(slices.stage_slice, "stage1"),
+        options=stage_options,
+        folder=folder_of("run"),
+    shell:
+        "logged {log} python -m video_vae.launch --nodes {resources.nodes} --ranks {resources.ranks}"
+        " -m video_vae.train {params.settings:q} --stage {params.stage} --experiment {wildcards.experiment}"
+        " --data-path {input.train} --valid-path {input.test} {params.options} --output {params.folder}"
+
+
+use rule train_stage1 as train_stage2 with:
+    input:
+        unpack(stage_inputs("stage2")),
+    output:
+        model=directory("results/{experiment}/stage2/model"),
+        run="results/{experiment}/stage2/run.json",
+        log="results/{experiment}/stage2/log.jsonl",
+    log:
+        "logs/{experiment}/train_stage2.log",
+    benchmark:
+        "results/benchmarks/{experiment}/train_stage2.tsv"
+    params:
+        stage="stage2",
+        settings=argument(slices.stage_slice, "stage2"),
+        options=stage_options,
+        folder=folder_of("run"),
+
+
+use rule train_stage1 as train_stage3 with:
+    input:
+        unpack(stage_inputs("stage3")),
+    output:
+        model=directory("results/{experiment}/stage3/model"),
+        run="results/{experiment}/stage3/run.json",
+        log="results/{experiment}/stage3/log.jsonl",
+    log:
+        "logs/{experiment}/train_stage3.log",
+    benchmark:
+        "results/benchmarks/{experiment}/train_stage3.tsv"
+    params:
+        stage="stage3",
+        settings=argument(slices.stage_slice, "stage3"),
+        options=stage_options,
+        folder=folder_of("run"),
