@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from video_vae.models.blocks import CausalConv3d, Norm, ResBlock, StreamState, TimeDownsample, TimeUpsample
 from video_vae.models.posterior import DiagonalGaussian
+from video_vae.models.streaming import check_causal, in_groups, total_frames
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,36 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
             )
         x = self.decoder(self.post_quant_conv(z))
         return DecoderOutput(x[:, :, self.padding(num_frames) :])
+
+    def encode_stream(self, chunks: Iterable[Tensor], num_frames: int | None = None) -> Iterator[DiagonalGaussian]:
+        """Encode chunks (B, C, t, H, W) of a stream, any t; together equal to ``encode`` of the whole.
+
+        Args:
+            chunks: consecutive frames.
+            num_frames: frames of the whole stream; may be left out where ``chunks`` is a list.
+
+        Raises:
+            ValueError: if the net is not strictly causal (``norm_scope="frame"``) or the number of frames is wrong.
+        """
+        check_causal(self)
+        state: StreamState = {}
+        padding = self.padding(total_frames(chunks, num_frames))
+        for group in in_groups(chunks, padding, self.time_compression):
+            yield DiagonalGaussian(self.quant_conv(self.encoder(group, state)))
+
+    def decode_stream(self, latents: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
+        """Decode chunks (B, Z, t, H, W) of latents; together equal to ``decode`` of the whole.
+
+        Raises:
+            ValueError: if the net is not strictly causal (``norm_scope="frame"``).
+        """
+        check_causal(self)
+        state: StreamState = {}
+        drop = self.padding(num_frames)
+        for chunk in latents:
+            frames = self.decoder(self.post_quant_conv(chunk), state)
+            yield frames[:, :, drop:]
+            drop = 0
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, DiagonalGaussian]:
         """Encode and decode (B, C, T, H, W) through a drawn latent; return the reconstruction and the posterior."""

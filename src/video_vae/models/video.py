@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from video_vae.models.posterior import DiagonalGaussian
+from video_vae.models.streaming import total_frames
 from video_vae.models.temporal import TemporalAutoencoderKL
 
 # Frames that the spatial VAE takes at once outside training: bounds memory, changes no number.
@@ -149,6 +150,28 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         chunk = self.config["chunk_frames"] or num_frames
         full, rest = divmod(num_frames, chunk)
         return [chunk] * full + [rest] * bool(rest)
+
+    def encode_stream(self, chunks: Iterable[Tensor], num_frames: int | None = None) -> Iterator[Tensor]:
+        """Encode a stream of pixel chunks (B, 3, t, H, W) to normalised latents, in memory that does not grow.
+
+        Together the latents equal those of the whole video taken at once (``chunk_frames=None``).
+
+        Raises:
+            ValueError: if the net is not strictly causal, or ``num_frames`` is missing or wrong.
+        """
+        total = total_frames(chunks, num_frames)
+        spatial = (self.encode_spatial(chunk) for chunk in chunks)
+        for posterior in self.temporal.encode_stream(spatial, total):
+            yield (posterior.mode() - self.shift) / self.scale
+
+    def decode_stream(self, latents: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
+        """Decode a stream of normalised latents (B, 4, t, h, w) to pixel chunks, in memory that does not grow.
+
+        Raises:
+            ValueError: if the net is not strictly causal.
+        """
+        for frames in self.temporal.decode_stream((z * self.scale + self.shift for z in latents), num_frames):
+            yield self.decode_spatial(frames)
 
     def reconstruct(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Encode and decode (B, 3, T, H, W) through the whole pipeline."""

@@ -1,0 +1,55 @@
+"""Encode and decode videos of any length chunk by chunk, equal to one pass over the whole, in bounded memory.
+
+Only nets with ``norm_scope="frame"`` are strictly causal; each convolution then needs no more than the last frames of
+its input from the chunk before (WF-VAE, "causal cache").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from video_vae.models.temporal import TemporalAutoencoderKL
+
+
+def in_groups(chunks: Iterable[Tensor], padding: int, group: int) -> Iterator[Tensor]:
+    """Regroup chunks (B, C, t, H, W) so that each holds whole groups of frames; zeros go before the first frame."""
+    rest: Tensor | None = None
+    for chunk in chunks:
+        if rest is None:
+            chunk = F.pad(chunk, (0, 0, 0, 0, padding, 0))
+        else:
+            chunk = torch.cat((rest, chunk), dim=2)
+        whole = chunk.shape[2] // group * group
+        if whole:
+            yield chunk[:, :, :whole]
+        rest = chunk[:, :, whole:]
+    if rest is not None and rest.shape[2]:
+        raise ValueError("the stream ended inside a group of frames; num_frames is not the number of frames given")
+
+
+def total_frames(chunks: Iterable[Tensor], num_frames: int | None) -> int:
+    """Return the number of frames of a stream: as given, or counted where all chunks are at hand.
+
+    Raises:
+        ValueError: if it is not given and the chunks come from an iterator; where zeros go in front depends on it.
+    """
+    if num_frames is not None:
+        return num_frames
+    if isinstance(chunks, list | tuple):
+        return sum(chunk.shape[2] for chunk in chunks)
+    raise ValueError("give num_frames: the padding before the first frame depends on the length of the stream")
+
+
+def check_causal(net: TemporalAutoencoderKL) -> None:
+    """Raise a ValueError unless the net streams exactly."""
+    if net.config["norm_scope"] != "frame":
+        raise ValueError(
+            'streaming needs a net with norm_scope="frame"; this one pools its norms over the clip, so encode it in '
+            "chunks (chunk_frames) instead"
+        )
