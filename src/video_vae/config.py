@@ -222,6 +222,8 @@ class Stage(Settings):
     """Autocast of the nets; norms, losses and LPIPS are always fp32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    shard_optimizer: bool = False
+    """Share the optimizer's state out over the ranks (ZeRO, first stage): less memory, the same numbers."""
     non_finite: Literal["stop", "skip"] = "stop"
     """A non-finite loss or gradient stops the run before the optimizer step, or is skipped and counted."""
     validate_every: Count = 1000
