@@ -41,6 +41,8 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("video_vae.evaluate", "score reconstructions against the originals"),
     "collect-metrics": Command("video_vae.metrics.collect", "gather the scores of all runs in one CSV"),
     "report": Command("video_vae.report.build", "write the self-contained HTML report"),
+    "import": Command("video_vae.import_model", "turn a published checkpoint into a model folder"),
+    "export": Command("video_vae.export_model", "turn a model folder into one file with the published names"),
     "config-docs": Command("video_vae.config_docs", "generate the schema and the key table of the config"),
     "env-docs": Command("video_vae.env_docs", "generate the conda environment from the lock"),
 }
