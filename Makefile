@@ -1,0 +1,65 @@
+# make demo                       the whole workflow on real clips, to reports/report.html
+# make demo CLIPS=/my/clips       the same on a folder, file or CSV of your own [RUN=name]
+# make test                       lint and tests          make test-slow   the tests that take minutes
+# make env                        only the environment: .venv/bin/python
+# make config                     regenerate what is generated from the settings and from the lock
+# make lock                       pin the packages of pyproject.toml anew
+# make clean                      remove results, reports and logs (not the fetched packages, not the environment)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-slow lint format config lock clean
+
+PYTHON_BIN := .venv/bin
+TARGETS := results/metrics.csv reports/report.html
+export CLIPS ?=
+export RUN ?=
+
+help:
+	@sed -n 's/^# //p; /^$$/q' Makefile
+
+env:
+	@envs/setup.sh
+
+# Clips of your own are a run of their own, so that nothing of it mixes with the demo's.
+demo: env
+	@mkdir -p logs
+	@$(PYTHON_BIN)/python workflow/scripts/own_clips.py > logs/own_clips.yaml
+	@$(PYTHON_BIN)/snakemake --configfile config/demo.yaml logs/own_clips.yaml -- $(TARGETS)
+	@echo "The report: $(CURDIR)/reports/report.html"
+
+lint: env
+	@$(PYTHON_BIN)/ruff check
+	@$(PYTHON_BIN)/ruff format --check
+	@$(PYTHON_BIN)/mypy
+	@$(PYTHON_BIN)/snakefmt --check workflow
+	@$(PYTHON_BIN)/snakemake --lint --configfile config/demo.yaml
+	@$(PYTHON_BIN)/video-vae config-docs --check
+	@$(PYTHON_BIN)/video-vae env-docs --check
+
+format: env
+	@$(PYTHON_BIN)/ruff check --fix
+	@$(PYTHON_BIN)/ruff format
+	@$(PYTHON_BIN)/snakefmt workflow
+
+test: lint
+	@$(PYTHON_BIN)/pytest
+
+test-slow: env
+	@$(PYTHON_BIN)/pytest -m slow
+
+config: env
+	@$(PYTHON_BIN)/video-vae config-docs
+	@$(PYTHON_BIN)/video-vae env-docs
+
+# uv.lock is not kept: it names the registry that it was made with.
+lock:
+	@command -v uv >/dev/null || { echo "uv is needed to pin packages: pip install uv"; exit 1; }
+	@uv lock --quiet
+	@uv export --quiet --frozen --no-emit-project --all-groups --no-header --no-annotate --output-file requirements.lock
+	@rm -f uv.lock
+	@$(MAKE) --no-print-directory env config
+
+clean:
+	@rm -rf results reports logs .snakemake

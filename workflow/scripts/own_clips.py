@@ -1,0 +1,30 @@
+"""Write what `make demo CLIPS=/folder [RUN=name]` changes in the demo's config, as JSON; nothing without CLIPS."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def overrides(clips: str, run: str) -> dict[str, Any]:
+    """Return the settings of a run on some clips; the run is named after them unless it has a name."""
+    if not clips:
+        return {"experiment": run} if run else {}
+    source = Path(clips).expanduser().resolve()
+    if not source.exists():
+        sys.exit(f"make demo: CLIPS={clips} does not exist; give a folder, a file, or a CSV with a path column")
+    name = run or "clips_" + re.sub(r"[^A-Za-z0-9_-]+", "_", source.stem)
+    question = f"How well does a small 4x8x8 video VAE, trained for minutes, reconstruct clips of {source.name}?"
+    return {
+        "experiment": name,
+        "data": {"sources": [str(source)], "packages": []},
+        "report": {"title": f"Video VAE: {source.name}", "question": question},
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(overrides(os.environ.get("CLIPS", ""), os.environ.get("RUN", "")), indent=1) + "\n")
