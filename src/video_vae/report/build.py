@@ -1,0 +1,48 @@
+"""Write the report of a run: one HTML file that opens offline, and its figures as SVG and PDF.
+
+Example: video-vae report config/demo.yaml --results results --output reports/report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the report is made from and where it goes."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file of the run, or its settings as JSON text")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the run (default: results)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("reports/report.html"), help="page to write (default: reports/report.html)"
+    )
+    parser.add_argument("--figures", type=Path, help="folder for the figures (default: figures, beside the page)")
+    parser.add_argument("--rulegraph", type=Path, help="job graph: an SVG, or the text of `snakemake --rulegraph`")
+    parser.add_argument("--configfile", help="name of the config in the commands that the page shows (default: CONFIG)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the page and its figures."""
+    from video_vae.config import load_config
+    from video_vae.files import atomic_path
+    from video_vae.report.html import render
+    from video_vae.report.tables import load_results
+
+    config = load_config(args.config)
+    given_as_text = str(args.config).lstrip().startswith("{")
+    configfile = args.configfile or ("CONFIG.yaml" if given_as_text else str(args.config))
+    results = load_results(config, args.results)
+    figures = args.figures or args.output.parent / "figures"
+    page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile)
+    with atomic_path(args.output) as aside:
+        aside.write_text(page, encoding="utf-8")
+    logger.info("%s: %.1f MB, figures in %s", args.output, args.output.stat().st_size / 1e6, figures)
+
+
+if __name__ == "__main__":
+    from video_vae.cli import main_for
+
+    raise SystemExit(main_for("report"))

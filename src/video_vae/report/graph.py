@@ -1,0 +1,208 @@
+"""Draw a graph of rules from Snakemake's dot text, in layers, where no graphviz is at hand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path
+
+from video_vae.report.style import PANEL_WIDTH, colour, drawing, new_figure
+
+_NODE = re.compile(r'^\s*"?(\w+)"?\s*\[.*?label\s*=\s*"((?:[^"\\]|\\.)*)"')
+_EDGE = re.compile(r'^\s*"?(\w+)"?\s*->\s*"?(\w+)"?')
+_NODE_WIDTH, _NODE_HEIGHT = 1.28, 0.27
+_COLUMN, _LAYER = 1.42, 0.55
+_SWEEPS = 12
+
+
+@dataclass
+class Graph:
+    """Rules by identifier, and which one needs which: an edge leads from what is needed to what needs it."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+
+    def parents(self, node: str) -> list[str]:
+        """List what a node needs."""
+        return [first for first, second in self.edges if second == node]
+
+
+def parse_dot(text: str) -> Graph:
+    """Read nodes and edges of `snakemake --rulegraph` (other lines, log lines too, are passed over)."""
+    graph = Graph()
+    for line in text.splitlines():
+        edge, node = _EDGE.match(line), _NODE.match(line)
+        if edge:
+            graph.edges.append((edge[1], edge[2]))
+        elif node:
+            graph.labels[node[1]] = node[2].split("\\n")[0]
+    graph.edges = sorted({(a, b) for a, b in graph.edges if a in graph.labels and b in graph.labels and a != b})
+    return graph
+
+
+def reduced(graph: Graph) -> Graph:
+    """Leave out edges that a longer way implies, so that the drawing stays readable."""
+    children: dict[str, set[str]] = {node: set() for node in graph.labels}
+    for first, second in graph.edges:
+        children[first].add(second)
+    below: dict[str, set[str]] = {}
+
+    def reach(node: str) -> set[str]:
+        if node not in below:
+            below[node] = set()
+            below[node] = children[node].union(*(reach(child) for child in children[node]))
+        return below[node]
+
+    kept = [
+        (first, second)
+        for first, second in graph.edges
+        if not any(second in reach(child) for child in children[first] if child != second)
+    ]
+    return Graph(labels=graph.labels, edges=kept)
+
+
+def layers(graph: Graph) -> dict[str, int]:
+    """Give each node the layer below everything that it needs (a cycle, which no workflow has, is cut)."""
+    depth: dict[str, int] = {}
+
+    def place(node: str, above: frozenset[str]) -> int:
+        if node not in depth:
+            parents = [parent for parent in graph.parents(node) if parent not in above]
+            depth[node] = 1 + max((place(parent, above | {node}) for parent in parents), default=-1)
+        return depth[node]
+
+    for node in graph.labels:
+        place(node, frozenset())
+    for node in graph.labels:
+        # a source is drawn just above what needs it, not at the top
+        following = [depth[second] for first, second in graph.edges if first == node]
+        if following and not graph.parents(node):
+            depth[node] = min(following) - 1
+    return depth
+
+
+def positions(graph: Graph) -> dict[str, tuple[float, int]]:
+    """Place nodes: x in columns, y as layer; long edges get bends (named `first>second>layer`) to go round nodes."""
+    depth = layers(graph)
+    chains = _with_bends(graph, depth)
+    rows: dict[int, list[str]] = {}
+    for node in sorted(depth, key=lambda name: (graph.labels.get(name, name), name)):
+        rows.setdefault(depth[node], []).append(node)
+    neighbours: dict[str, list[str]] = {node: [] for node in depth}
+    for first, second in chains:
+        neighbours[first].append(second)
+        neighbours[second].append(first)
+    x = {node: index - (len(row) - 1) / 2 for row in rows.values() for index, node in enumerate(row)}
+    for sweep in range(_SWEEPS):
+        order = sorted(rows, reverse=bool(sweep % 2))
+        for layer in order:
+            before = [n for n in rows if (n > layer if sweep % 2 else n < layer)]
+            wanted = {node: _mean([x[n] for n in neighbours[node] if depth[n] in before], x[node]) for node in rows[layer]}
+            _spread(rows[layer], wanted, x)
+    return {node: (x[node], depth[node]) for node in depth}
+
+
+def _with_bends(graph: Graph, depth: dict[str, int]) -> list[tuple[str, str]]:
+    chains: list[tuple[str, str]] = []
+    for first, second in graph.edges:
+        previous = first
+        for layer in range(depth[first] + 1, depth[second]):
+            bend = f"{first}>{second}>{layer}"
+            depth[bend] = layer
+            chains.append((previous, bend))
+            previous = bend
+        chains.append((previous, second))
+    return chains
+
+
+def _mean(values: list[float], default: float) -> float:
+    return sum(values) / len(values) if values else default
+
+
+def _spread(row: list[str], wanted: dict[str, float], x: dict[str, float]) -> None:
+    """Put a layer's nodes in the order of their wanted places, as near to these as a column's distance allows."""
+    row.sort(key=lambda node: wanted[node])
+    space = [_space(a, b) for a, b in zip(row, row[1:], strict=False)]
+    offsets = [0.0]
+    for step in space:
+        offsets.append(offsets[-1] + step)
+    # least squares under the ordering: pool neighbours that would overlap
+    blocks: list[list[float]] = []
+    for node, offset in zip(row, offsets, strict=True):
+        blocks.append([wanted[node] - offset, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            value, count = blocks.pop()
+            blocks[-1] = [(blocks[-1][0] * blocks[-1][1] + value * count) / (blocks[-1][1] + count), blocks[-1][1] + count]
+    places = [value for value, count in blocks for _ in range(int(count))]
+    for node, offset, place in zip(row, offsets, places, strict=True):
+        x[node] = place + offset
+
+
+def _space(first: str, second: str) -> float:
+    bends = (">" in first) + (">" in second)
+    return (1.0, 0.62, 0.25)[bends]
+
+
+def draw_graph(graph: Graph) -> Figure:
+    """Draw the rules, what is needed above what needs it."""
+    graph = reduced(graph)
+    places = positions(graph)
+    columns = [x for x, _ in places.values()] or [0.0]
+    depth = max((layer for _, layer in places.values()), default=0)
+    left, right = min(columns) * _COLUMN - _NODE_WIDTH / 2, max(columns) * _COLUMN + _NODE_WIDTH / 2
+    with drawing():
+        figure = new_figure(depth * _LAYER + _NODE_HEIGHT + 0.2, max(PANEL_WIDTH, right - left + 0.2))
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        middle, half = (left + right) / 2, figure.get_figwidth() / 2
+        axes.set(xlim=(middle - half, middle + half), ylim=(depth * _LAYER + _NODE_HEIGHT / 2 + 0.1, -_NODE_HEIGHT / 2 - 0.1))
+        points = {node: (x * _COLUMN, layer * _LAYER) for node, (x, layer) in places.items()}
+        for first, second in graph.edges:
+            _draw_edge(axes, _way(first, second, points))
+        for node, label in graph.labels.items():
+            _draw_node(axes, points[node], label)
+    return figure
+
+
+def _way(first: str, second: str, points: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    bends = [f"{first}>{second}>{layer}" for layer in range(len(points))]
+    inner = sorted((points[bend] for bend in bends if bend in points), key=lambda point: point[1])
+    start, end = points[first], points[second]
+    return [(start[0], start[1] + _NODE_HEIGHT / 2), *inner, (end[0], end[1] - _NODE_HEIGHT / 2 - 0.04)]
+
+
+def _draw_edge(axes: Axes, way: list[tuple[float, float]]) -> None:
+    vertices, codes = [way[0]], [Path.MOVETO]
+    for (x0, y0), (x1, y1) in zip(way, way[1:], strict=False):
+        bend = (y1 - y0) / 2
+        vertices += [(x0, y0 + bend), (x1, y1 - bend), (x1, y1)]
+        codes += [Path.CURVE4] * 3
+    axes.add_patch(
+        FancyArrowPatch(
+            path=Path(vertices, codes),
+            arrowstyle="-|>,head_length=2.4,head_width=1.5",
+            color=colour("muted"),
+            lw=0.8,
+            capstyle="round",
+            fill=False,
+        )
+    )
+
+
+def _draw_node(axes: Axes, place: tuple[float, float], label: str) -> None:
+    box = FancyBboxPatch(
+        (place[0] - _NODE_WIDTH / 2 + 0.06, place[1] - _NODE_HEIGHT / 2 + 0.06),
+        _NODE_WIDTH - 0.12,
+        _NODE_HEIGHT - 0.12,
+        boxstyle="round,pad=0.06,rounding_size=0.07",
+        facecolor=colour("panel"),
+        edgecolor=colour("muted"),
+        lw=0.7,
+    )
+    axes.add_patch(box)
+    axes.text(*place, label, ha="center", va="center", fontsize=7)

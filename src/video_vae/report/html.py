@@ -1,0 +1,105 @@
+"""Put the page together: every section's values, the templates, and all that they need inside one file."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from video_vae import __version__
+from video_vae.report import made, players, sections, strips
+from video_vae.report.style import COLOURS
+from video_vae.report.tables import Results
+from video_vae.report.terms import METRICS, VARIANT_NOTES, variant_label
+
+SCRIPTS = ("player.js", "view.js", "chart.js", "table.js", "page.js")
+
+
+def render(results: Results, figures: Path, *, rulegraph: Path | None = None, configfile: str = "CONFIG.yaml") -> str:
+    """Make the page as text: self-contained, no network. Figures are saved in a folder on the way."""
+    shelf = sections.Shelf(figures)
+    embedded, left_out = players.make_players(results, results.config.report.clips)
+    shown, unread = strips.make_strips(results)
+    context: dict[str, Any] = {
+        "version": __version__,
+        "head": sections.head(results),
+        "hero": strips.hero(results),
+        "results": sections.results_section(results, shelf),
+        "notes": [(variant_label(key), note) for key, note in VARIANT_NOTES.items()],
+        "metrics": list(METRICS.values()),
+        "metrics_csv": _download(results.root / "metrics.csv"),
+        "players": embedded,
+        "players_problems": left_out,
+        "clips_data": _script_json(_clips_data(results, embedded)),
+        "strips": shown,
+        "strips_problems": unread,
+        "error_ceiling": strips.ERROR_CEILING,
+        "error_gradient": _gradient(),
+        "training": sections.training_section(results, shelf),
+        "experiments": sections.experiments_section(results, shelf),
+        "standing": made.standing_section(results),
+        "data": made.data_section(results),
+        "making": made.making_section(results, shelf, rulegraph, configfile),
+        "style": Markup(_palette() + _asset("page.css")),
+        "scripts": [Markup(_asset(name)) for name in SCRIPTS],
+    }
+    return _environment().get_template("report.html").render(context)
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("video_vae.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("video_vae.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _palette() -> str:
+    """Write the figures' colours as variables of the page, for light and dark."""
+    light, dark = (";".join(f"--{key}:{value[side]}" for key, value in COLOURS.items()) for side in (0, 1))
+    return f":root{{{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+
+
+def _gradient() -> str:
+    colours = strips.error_colours()[::17]
+    return ",".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours.tolist())
+
+
+def _download(path: Path) -> str | None:
+    """Give a file as a data URI to save it from the page; None where it is missing."""
+    if not path.is_file():
+        return None
+    return f"data:text/csv;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _script_json(value: Any) -> Markup:
+    """Write a value so that it may stand inside a script element."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _clips_data(results: Results, embedded: list[players.Player]) -> dict[str, Any]:
+    metrics = [
+        {"key": m.key, "label": m.label, "unit": m.unit, "decimals": m.decimals, "higher": m.higher_is_better}
+        for m in METRICS.values()
+    ]
+    return {
+        "clips": [player.clip for player in embedded],
+        "metrics": metrics,
+        "chunk": results.config.model.chunk_frames,
+        "sources": players.sources_of_clips(results.manifest, results.test),
+        "table": players.clip_table(results, [player.clip["id"] for player in embedded]),
+        "errorColours": base64.b64encode(strips.error_colours().tobytes()).decode(),
+        "errorCeiling": strips.ERROR_CEILING,
+    }

@@ -1,0 +1,178 @@
+"""The sections on data, peers and making: plain values for their templates."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from video_vae.report import figures, provenance_view
+from video_vae.report.graph import Graph, draw_graph, parse_dot
+from video_vae.report.published import PUBLISHED, SOURCE
+from video_vae.report.sections import Shelf
+from video_vae.report.tables import Results, Run
+from video_vae.report.terms import METRICS, counted, duration, number
+
+LISTED = 200
+"""Most rows of a table of clips or rejected files that the page lists."""
+STAGE_RULES = ("train_stage1", "train_stage2", "train_stage3")
+
+
+def data_section(results: Results) -> dict[str, Any]:
+    """Count and list the clips, and the files that were rejected with their reasons."""
+    manifest = results.manifest
+    summary = []
+    for name, table in (("Training", results.train), ("Held out", results.test)):
+        if not table.empty:
+            summary.append({"name": name, **_counts(table)})
+    rejected = results.rejected
+    reasons = rejected["reason"].value_counts() if "reason" in rejected else pd.Series(dtype=int)
+    return {
+        "summary": summary,
+        "clips": [_clip_row(row) for _, row in manifest.head(LISTED).iterrows()],
+        "clips_total": len(manifest),
+        "rejected": rejected.head(LISTED).to_dict("records"),
+        "rejected_total": len(rejected),
+        "reasons": [(str(reason), int(count)) for reason, count in reasons.items()],
+        "listed": LISTED,
+    }
+
+
+def _counts(table: pd.DataFrame) -> dict[str, str]:
+    kinds = table["kind"] if "kind" in table else pd.Series("video", index=table.index)
+    videos = table[kinds == "video"]
+    rates = pd.to_numeric(videos["fps"], errors="coerce")
+    seconds = float((videos["num_frames"] / rates.where(rates > 0)).sum())
+    return {
+        "clips": f"{len(videos):,}",
+        "images": f"{int((kinds == 'image').sum()):,}",
+        "sources": f"{table['source_id'].nunique():,}" if "source_id" in table else "–",
+        "frames": f"{int(videos['num_frames'].sum()):,}",
+        "length": duration(seconds),
+    }
+
+
+def _clip_row(row: pd.Series) -> dict[str, str]:
+    fps = pd.to_numeric(row.get("fps"), errors="coerce")
+    start, frames = int(row.get("start_frame", 0) or 0), int(row.get("num_frames", 0) or 0)
+    return {
+        "clip_id": str(row.get("clip_id", "")),
+        "kind": str(row.get("kind", "")),
+        "split": str(row.get("split", "")) if pd.notna(row.get("split")) else "",
+        "frames": f"{frames:,}" if start == 0 else f"{frames:,} from {start:,}",
+        "size": f"{row.get('width')}×{row.get('height')}",
+        "fps": number(float(fps), 2) if pd.notna(fps) else "–",
+        "path": str(row.get("path", "")),
+    }
+
+
+def standing_section(results: Results) -> dict[str, Any]:
+    """Put this run beside published figures and say what may be compared."""
+    own = []
+    for experiment in results.experiments:
+        stage = results.final_stage(experiment)
+        for variant, name in (("rec", f"This run ({experiment})"), ("spatial", "This run, spatial VAE alone")):
+            row = results.row(experiment, stage, variant) if stage else None
+            if row is not None and (variant == "rec" or experiment == results.experiments[0]):
+                cells = [number(row.get(key), METRICS[key].decimals) for key in ("psnr", "ssim", "lpips")]
+                measured = counted(int(row["clips"]), "held-out clip")
+                own.append({"model": name, "data": measured, "cells": cells, "note": ""})
+    published = []
+    for entry in PUBLISHED:
+        cells = [number(entry.psnr, 2), number(entry.ssim, 4), number(entry.lpips, 4), number(entry.fvd, 1)]
+        published.append({"model": entry.model, "data": entry.data, "cells": cells, "note": entry.note})
+    return {"own": own, "published": published, "source": SOURCE, "statements": _statements(results)}
+
+
+def _statements(results: Results) -> list[str]:
+    config = results.config
+    height, width = config.data.resolution
+    frames = config.reconstruction.max_frames
+    pretrained = config.spatial.pretrained
+    flow = ", ".join(sorted({value for value in results.metrics_text.get("flow", []) if value}))
+    same_size = (height, width) == (256, 256)
+    said = [
+        "Different data: the published rows were measured on WebVid-10M and Panda-70M, this run on its own held-out "
+        "clips. A difference of a few dB between data sets is usual, so no row here ranks above or below a published one.",
+        f"Resolution: published 256×256, this run {height}×{width}."
+        + ("" if same_size else " Lower resolutions hold more detail a pixel and score lower with the same net."),
+        f"Frames a clip: published 33, this run {'all' if frames is None else f'up to {frames}'}.",
+        f"Weights: this run's spatial VAE is {pretrained}."
+        if pretrained
+        else "Weights: this run trained its own small spatial VAE on a few clips; the published nets start from one that "
+        "was trained on millions of images, and train for hundreds of thousands of steps.",
+        "The same in both: the definitions of PSNR, SSIM and LPIPS (AlexNet, v0.1). FVD is not measured here.",
+        "The gap between a run's video VAE and its own spatial VAE alone says what compression in time costs, and is the "
+        "figure that carries over best.",
+    ]
+    if flow and "pwc" not in flow.lower():
+        said.append(f"FloLPIPS was computed with {flow} flow, not PWC-Net, and is not comparable with published FloLPIPS.")
+    return said
+
+
+def read_rulegraph(path: Path | None) -> tuple[str | None, Graph | None]:
+    """Read a job graph: an SVG file in base64, or a graph from Snakemake's dot text."""
+    if path is None or not path.is_file():
+        return None, None
+    content = path.read_bytes()
+    if b"<svg" in content:
+        return base64.b64encode(content).decode(), None
+    graph = parse_dot(content.decode("utf-8", errors="replace"))
+    return None, graph if graph.labels else None
+
+
+def making_section(results: Results, shelf: Shelf, rulegraph: Path | None, configfile: str) -> dict[str, Any]:
+    """Say how the run was made, and what to type to make it again."""
+    svg, graph = read_rulegraph(rulegraph)
+    rules: list[str] = list(STAGE_RULES)
+    picture: Any = None
+    if graph is not None:
+        rules = sorted(set(graph.labels.values()))
+        picture = shelf.place("rulegraph", draw_graph(graph), "Rules of the workflow and what each needs")
+    jobs = provenance_view.job_costs(results.benchmarks)
+    return {
+        "graph": picture,
+        "graph_file": svg,
+        "jobs": [_job_row(row) for _, row in jobs.iterrows()],
+        "cost_figures": _cost_figures(jobs, shelf),
+        "settings": provenance_view.changed_settings(results.config),
+        "config": provenance_view.config_text(results.config),
+        "experiments": provenance_view.experiment_settings(results.config),
+        "environment": provenance_view.environment(results.runs),
+        "lines": [(run.name, line) for run in results.runs if (line := command_line(run))],
+        "commands": provenance_view.rerun_commands(rules, shlex.quote(configfile)),
+    }
+
+
+def command_line(run: Run) -> str:
+    """Give the command that made a run, settings given as JSON left out."""
+    command, arguments = run.record.get("command"), run.record.get("arguments") or []
+    if not command:
+        return ""
+    shown = ["CONFIG" if str(argument).lstrip().startswith("{") else str(argument) for argument in arguments]
+    return f"video-vae {shlex.join([str(command), *shown])}"
+
+
+def _job_row(row: pd.Series) -> dict[str, str]:
+    return {
+        "job": str(row["job"]),
+        "time": duration(row["s"]),
+        "memory": f"{row['max_rss'] / 1000:.2f} GB" if pd.notna(row["max_rss"]) else "–",
+        "cpu": duration(row["cpu_time"]),
+        "load": f"{row['mean_load']:.0f} %" if pd.notna(row["mean_load"]) else "–",
+    }
+
+
+def _cost_figures(jobs: pd.DataFrame, shelf: Shelf) -> list[Any]:
+    if jobs.empty:
+        return []
+    shown = jobs.head(24)
+    time = figures.costs(shown, "s", "Wall time, s")
+    drawn = [shelf.place("cost_time", time, "Wall time of each job")]
+    if shown["max_rss"].notna().any():
+        memory = figures.costs(shown, "max_rss", "Largest resident memory, GB", 1e-3)
+        drawn.append(shelf.place("cost_memory", memory, "Largest resident memory of each job"))
+    return drawn

@@ -1,0 +1,120 @@
+"""How the run was made, as tables: settings, environment, weights, time and memory, commands that make it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from video_vae.config import Config
+from video_vae.report.tables import Results, Run
+
+PACKAGES = "packages."
+_SKIPPED = ("config.", "packages.", "arguments", "log")
+_FIRST = ("command", "start", "end", "seconds", "seed", "world_size", "threads", "code.", "python", "hardware.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting that differs from its default."""
+
+    key: str
+    value: str
+    default: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What the runs' records say, split into what they share and what they do not."""
+
+    shared: list[tuple[str, str]]
+    differing: list[tuple[str, list[str]]]
+    """Key and one value for each run, in the order of `names`."""
+    names: list[str]
+    packages: list[tuple[str, str]]
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values of nested mappings; lists stay whole."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def written(value: Any) -> str:
+    """Write a setting as a person would type it."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False) if value is not None else "null"
+
+
+def changed_settings(config: Config) -> list[Setting]:
+    """List the settings that differ from their defaults; keys that the defaults lack count as new."""
+    own = dict(flatten(config.model_dump(mode="json")))
+    defaults = dict(flatten(Config().model_dump(mode="json")))
+    rows = []
+    for key in sorted({*own, *defaults}, key=lambda name: list(own).index(name) if name in own else len(own)):
+        if own.get(key, ...) != defaults.get(key, ...):
+            texts = [written(table[key]) if key in table else "–" for table in (own, defaults)]
+            rows.append(Setting(key=key, value=texts[0], default=texts[1]))
+    return rows
+
+
+def config_text(config: Config) -> str:
+    """Write all settings as YAML."""
+    values = config.model_dump(mode="json")
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100))
+
+
+def experiment_settings(config: Config) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List each further experiment with the settings in which it differs from the base run."""
+    return [(name, [(key, written(v)) for key, v in flatten(values)]) for name, values in config.experiments.items()]
+
+
+def environment(runs: Sequence[Run]) -> Environment:
+    """Split the records of the runs into what they share and what differs."""
+    tables = [dict(flatten(run.record)) for run in runs]
+    keys = list(dict.fromkeys(key for table in tables for key in table if not key.startswith(_SKIPPED)))
+    keys.sort(key=_rank)
+    shared, differing = [], []
+    for key in keys:
+        values = [written(table[key]) if table.get(key) is not None else "" for table in tables]
+        if len(set(values)) == 1:
+            shared.append((key, values[0]))
+        else:
+            differing.append((key, values))
+    packages: dict[str, set[str]] = {}
+    for table in tables:
+        for key, value in table.items():
+            if key.startswith(PACKAGES):
+                packages.setdefault(key.removeprefix(PACKAGES), set()).add(str(value))
+    versions = [(name, ", ".join(sorted(found))) for name, found in packages.items()]
+    return Environment(shared=shared, differing=differing, names=[run.name for run in runs], packages=versions)
+
+
+def _rank(key: str) -> int:
+    return next((place for place, start in enumerate(_FIRST) if key.startswith(start)), len(_FIRST))
+
+
+def job_costs(benchmarks: pd.DataFrame) -> pd.DataFrame:
+    """Give the time (s), memory (max_rss, MB) and mean load of each job, repeats averaged, the longest first."""
+    if benchmarks.empty:
+        return benchmarks
+    numeric = benchmarks.assign(
+        **{c: pd.to_numeric(benchmarks[c], errors="coerce") for c in ("s", "max_rss", "cpu_time", "mean_load")}
+    )
+    table = numeric.groupby("job", sort=False)[["s", "max_rss", "cpu_time", "mean_load"]].mean().reset_index()
+    return table.sort_values("s", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def rerun_commands(rules: Sequence[str], configfile: str) -> list[tuple[str, str]]:
+    """List what to type to make each part again: rule and command."""
+    start = f"snakemake --configfile {configfile}"
+    commands = [(rule, f"{start} -R {rule} --until {rule}") for rule in rules if rule != "all"]
+    return [("what is missing or out of date", f"{start} results/metrics.csv"), *commands]

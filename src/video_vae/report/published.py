@@ -1,0 +1,36 @@
+"""Figures that others published for video VAEs of the same compression, to stand beside a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SOURCE = "WF-VAE paper, table 1: 33 frames of 256x256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One published row; FVD is not measured here."""
+
+    model: str
+    data: str
+    psnr: float
+    ssim: float
+    lpips: float | None = None
+    fvd: float | None = None
+    note: str = ""
+
+
+PUBLISHED: tuple[Published, ...] = (
+    Published(model="Open-Sora 1.2 VAE", data="WebVid-10M", psnr=31.14, ssim=0.8572, lpips=0.1001, fvd=475.2),
+    Published(model="Open-Sora 1.2 VAE", data="Panda-70M", psnr=31.37, ssim=0.8973, lpips=0.0662, fvd=298.5),
+    Published(model="Open-Sora 1.2 VAE", data="its own report", psnr=30.590, ssim=0.880, note="test set not published"),
+    Published(model="Open-Sora-Plan 1.1", data="Open-Sora's report", psnr=29.890, ssim=0.882, note="test set not published"),
+    Published(model="OD-VAE (Open-Sora-Plan 1.2)", data="WebVid-10M", psnr=30.69, ssim=0.8635, lpips=0.0553, fvd=255.9),
+    Published(model="OD-VAE (Open-Sora-Plan 1.2)", data="Panda-70M", psnr=30.31, ssim=0.8935, lpips=0.0439, fvd=191.2),
+    Published(model="Allegro", data="WebVid-10M", psnr=32.18, ssim=0.8963, lpips=0.0524, fvd=209.7),
+    Published(model="Allegro", data="Panda-70M", psnr=31.70, ssim=0.9158, lpips=0.0421, fvd=172.7),
+    Published(model="WF-VAE-L", data="WebVid-10M", psnr=32.32, ssim=0.8920, lpips=0.0513, fvd=186.0),
+    Published(model="WF-VAE-L", data="Panda-70M", psnr=32.10, ssim=0.9142, lpips=0.0411, fvd=146.2),
+    Published(model="SD-VAE, each frame (1x8x8)", data="WebVid-10M", psnr=30.19, ssim=0.8377, lpips=0.0568, fvd=284.9),
+    Published(model="SD-VAE, each frame (1x8x8)", data="Panda-70M", psnr=30.46, ssim=0.8896, lpips=0.0395, fvd=183.0),
+)

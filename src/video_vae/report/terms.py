@@ -1,0 +1,138 @@
+"""The words and units of the report: metrics, stages, variants, and how their numbers are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How a metric is called and written."""
+
+    key: str
+    label: str
+    unit: str
+    decimals: int
+    higher_is_better: bool
+    meaning: str
+
+    @property
+    def axis(self) -> str:
+        """Label of an axis: name, unit, and which way is better."""
+        unit = f", {self.unit}" if self.unit else ""
+        return f"{self.label}{unit} ({'higher' if self.higher_is_better else 'lower'} is better)"
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better, as an arrow."""
+        return "↑" if self.higher_is_better else "↓"
+
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric(
+            key="psnr",
+            label="PSNR",
+            unit="dB",
+            decimals=2,
+            higher_is_better=True,
+            meaning="peak signal-to-noise ratio of each frame, averaged",
+        ),
+        Metric(
+            key="ssim",
+            label="SSIM",
+            unit="",
+            decimals=4,
+            higher_is_better=True,
+            meaning="structural similarity (Gaussian 11x11, sigma 1.5), averaged over frames",
+        ),
+        Metric(
+            key="lpips",
+            label="LPIPS",
+            unit="",
+            decimals=4,
+            higher_is_better=False,
+            meaning="learned perceptual distance (AlexNet, v0.1), averaged over frames",
+        ),
+        Metric(
+            key="flolpips",
+            label="FloLPIPS",
+            unit="",
+            decimals=4,
+            higher_is_better=False,
+            meaning="LPIPS of consecutive frames weighted by how far the motion is off",
+        ),
+        Metric(
+            key="flicker",
+            label="Flicker",
+            unit="",
+            decimals=4,
+            higher_is_better=False,
+            meaning="change from frame to frame that the original does not have",
+        ),
+    )
+}
+
+STAGE_LABELS = {
+    "stage1": "Stage 1",
+    "stage2": "Stage 2",
+    "stage3": "Stage 3",
+    "baseline": "Baseline",
+}
+
+VARIANT_LABELS = {
+    "ori": "Original",
+    "rec": "Video VAE",
+    "spatial": "Spatial VAE alone",
+    "repeat": "Every fourth latent repeated",
+    "mean": "Mean frame",
+}
+
+VARIANT_NOTES = {
+    "rec": "the whole pipeline: spatial VAE, temporal VAE and back",
+    "spatial": "each frame through the spatial VAE alone: no compression in time, so a ceiling for the pipeline",
+    "repeat": "baseline: the spatial latent of every fourth frame, held for four frames, then decoded",
+    "mean": "baseline: the mean frame of the clip, shown throughout",
+}
+
+MISSING = "–"
+
+
+def stage_label(stage: str) -> str:
+    """Name a stage for people."""
+    return STAGE_LABELS.get(stage, stage)
+
+
+def variant_label(variant: str) -> str:
+    """Name a variant for people."""
+    return VARIANT_LABELS.get(variant, variant)
+
+
+def number(value: float | None, decimals: int = 2, *, signed: bool = False) -> str:
+    """Write a number with a true minus sign; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
+    return text.replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time span: 850 ms, 42 s, 12 min 05 s, 3 h 20 min, 4 d 7 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02d} s"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return f"{hours} h {rest:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """Write a count with its noun: 1 clip, 12 clips."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
