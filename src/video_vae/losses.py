@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-import lpips
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -82,6 +81,9 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor], frames_per_pass: int = 4, recompute: bool = False) -> None:
         super().__init__()
+        # Imported late: most stages do without, and it brings much along.
+        import lpips
+
         with warnings.catch_warnings():
             # lpips still calls torchvision by an old keyword.
             warnings.simplefilter("ignore", UserWarning)

@@ -1,0 +1,128 @@
+"""Train one stage of the video VAE, on one rank or, under torchrun, on many.
+
+    torchrun --standalone --nproc_per_node=8 -m video_vae.train CONFIG --stage stage1 --data-path CSV --output DIR
+
+The same command goes on where a killed one was stopped: the state lies in STATE/<stage>/<fingerprint>, and the
+fingerprint stands for everything that shapes the weights. SIGTERM and SIGUSR1 save the state at the end of the step and
+end with status 128 + signal; --max-hours does so in time, with status 75. OUTPUT is written when the stage is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from video_vae.cli import main_for
+from video_vae.config import STAGES, Config, load_config
+from video_vae.config_slices import resolve
+from video_vae.errors import UserError
+from video_vae.provenance import run_record
+from video_vae.training.checkpoint import CheckpointStore
+from video_vae.training.distributed import started_ranks
+from video_vae.training.export import export
+from video_vae.training.journal import Journal
+from video_vae.training.setup import Inputs, Setup, set_up
+from video_vae.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `train`."""
+    parser.add_argument("config", metavar="CONFIG", help="YAML file, or the settings as JSON text")
+    parser.add_argument("--stage", required=True, choices=STAGES, help="what to train")
+    parser.add_argument("--data-path", required=True, type=Path, metavar="CSV", help="table of training clips")
+    parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips")
+    parser.add_argument("--latents", nargs="*", default=[], type=Path, metavar="FILE", help="the latent cache's files")
+    parser.add_argument("--spatial", type=Path, metavar="DIR", help="spatial VAE, in place of the config's")
+    parser.add_argument("--lpips", type=Path, metavar="DIR", help="weights of LPIPS [resources/lpips]")
+    parser.add_argument("--init-from", type=Path, metavar="DIR", help="model to start from: an earlier stage's")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="model, run.json and log.jsonl go here"
+    )
+    parser.add_argument("--state", type=Path, metavar="DIR", help="resume states go here [state beside OUTPUT]")
+    parser.add_argument("--experiment", metavar="NAME", help="run of the config's `experiments` to train")
+    parser.add_argument("--max-hours", type=float, metavar="H", help="save and end before so many hours have gone")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute [auto]")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train the stage, or go on with it, and write its outputs.
+
+    Raises:
+        SystemExit: with the status that says why, where the training is not done yet.
+    """
+    started, began = time.time(), time.monotonic()
+    config = _config(args.config, args.experiment)
+    deadline = None if args.max_hours is None else began + 3600 * args.max_hours
+    inputs = Inputs(
+        train=args.data_path,
+        valid=args.valid_path,
+        latents=args.latents,
+        spatial=args.spatial,
+        lpips=args.lpips,
+        init_from=args.init_from,
+    )
+    with started_ranks(args.device) as ranks:
+        setup = set_up(config, args.stage, inputs, ranks)
+        folder = (args.state or args.output.parent / "state") / args.stage / setup.fingerprint
+        store = CheckpointStore(folder, setup.fingerprint, setup.task.stage.keep_checkpoints)
+        tensorboard = args.output / "tensorboard"
+        journal = Journal(folder, tensorboard) if ranks.first else Journal(None)
+        with store.locked() if ranks.first else nullcontext():
+            trainer = Trainer(setup.task, ranks, store, journal, deadline)
+            try:
+                status = trainer.train()
+            finally:
+                journal.close()
+            if ranks.first and status is None:
+                record = _record(args, config, inputs, setup, trainer, started)
+                export(args.output, setup.task.loss.vae, trainer.optimization.average, journal, record)
+    if status is not None:
+        log.warning("%s stops after step %d; the same command goes on", args.stage, trainer.counters.step)
+        raise SystemExit(status)
+
+
+def _config(source: str, experiment: str | None) -> Config:
+    config = load_config(source)
+    runs = resolve(config)
+    # As JSON text the settings are one run's own; its name is then only a label.
+    if experiment is None or source.lstrip().startswith("{"):
+        return runs[config.experiment]
+    if experiment not in runs:
+        raise UserError(f"--experiment {experiment}: {source} has {', '.join(runs)}")
+    return runs[experiment]
+
+
+def _record(
+    args: argparse.Namespace, config: Config, inputs: Inputs, setup: Setup, trainer: Trainer, started: float
+) -> dict[str, Any]:
+    files = {"train": inputs.train, "valid": inputs.valid, "spatial": inputs.spatial, "init_from": inputs.init_from}
+    used = {name: path for name, path in files.items() if path is not None}
+    counters = trainer.counters
+    return run_record(
+        "train",
+        config,
+        used,
+        started=started,
+        **setup.facts,
+        experiment=args.experiment or config.experiment,
+        fingerprint=setup.fingerprint,
+        state=str(trainer.store.folder),
+        device=str(trainer.ranks.device),
+        starts=counters.starts,
+        trained_seconds=round(counters.seconds, 3),
+        drawn=counters.drawn,
+        failed=counters.failed,
+        skipped=counters.skipped,
+        valid={name: value if math.isfinite(value) else None for name, value in trainer.validated.items()},
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main_for("train"))

@@ -1,0 +1,216 @@
+"""Read the windows that a plan draws, from the latent cache or from the files, some steps ahead."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from video_vae.data.latents import LatentCache
+from video_vae.data.table import Clip
+from video_vae.data.transform import resize_crop, to_tensor
+from video_vae.data.video import MediaError, read_clip
+from video_vae.errors import UserError
+from video_vae.training.plan import StagePlan, Window
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 32
+"""Draws for one position before giving up."""
+STUCK_SECONDS = 600.0
+"""Longest wait for a batch that is read in the background."""
+
+
+class Source(Protocol):
+    """Where windows of clips come from."""
+
+    clips: Sequence[Clip]
+    """The table."""
+    frames: list[int]
+    """Frames of each clip, at the data's frame interval."""
+    latents: bool
+    """Windows are posterior moments (8,T,h,w); otherwise pixels (3,T,H,W) in [-1,1]."""
+
+    def read(self, window: Window) -> Tensor:
+        """Read a window as float32; raises MediaError where the clip cannot be used."""
+
+
+class PixelSource:
+    """Windows of pixels, decoded on demand: only the frames that a window needs.
+
+    Args:
+        clips: the table.
+        resolution: height and width, in pixels.
+        frame_interval: take every n-th frame.
+    """
+
+    latents = False
+
+    def __init__(self, clips: Sequence[Clip], resolution: tuple[int, int], frame_interval: int) -> None:
+        self.clips = clips
+        self.resolution = resolution
+        self.frame_interval = frame_interval
+        self.frames = [-(-clip.num_frames // frame_interval) for clip in clips]
+
+    def read(self, window: Window) -> Tensor:
+        """Decode a window: float32 (3,T,H,W) in [-1,1]."""
+        indices = range(window.start, window.start + window.length)
+        frames = read_clip(self.clips[window.row], [index * self.frame_interval for index in indices])
+        return to_tensor(resize_crop(frames, self.resolution))
+
+
+class LatentSource:
+    """Windows of cached posterior moments of the spatial VAE.
+
+    Args:
+        clips: the table.
+        cache: holds every clip of it, but for those that it lists as failed.
+
+    Raises:
+        UserError: if the cache lacks a clip.
+    """
+
+    latents = True
+
+    def __init__(self, clips: Sequence[Clip], cache: LatentCache) -> None:
+        self.clips = clips
+        self.cache = cache
+        self.frames = [
+            clip.num_frames if clip.clip_id in cache.failed else cache.num_frames(clip.clip_id) for clip in clips
+        ]
+
+    def read(self, window: Window) -> Tensor:
+        """Read a window: float32 (8,T,h,w), means before log-variances."""
+        clip_id = self.clips[window.row].clip_id
+        if clip_id in self.cache.failed:
+            raise MediaError("unreadable", self.cache.failed[clip_id])
+        return self.cache.window(clip_id, window.start, window.length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A clip that was drawn and could not be used."""
+
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """What one rank sees in one step."""
+
+    step: int
+    images: bool
+    """The step takes images."""
+    positions: range
+    """Positions of the global batch."""
+    data: Tensor
+    """Windows, stacked: moments (B,8,T,h,w) or pixels (B,3,T,H,W)."""
+    latents: bool
+    """`data` are moments."""
+    windows: list[Window] = field(default_factory=list)
+    """Where each of them comes from."""
+    failures: list[Failure] = field(default_factory=list)
+    """Draws that were replaced."""
+
+
+def read_batch(plan: StagePlan, source: Source, step: int, positions: range) -> Batch:
+    """Read a rank's part of a step; a clip that fails is replaced by the position's next draw.
+
+    Raises:
+        UserError: if a position's draws fail one after another.
+    """
+    failures: list[Failure] = []
+    drawn = [_read_position(plan, source, step, position, failures) for position in positions]
+    return Batch(
+        step=step,
+        images=plan.shape(step).images,
+        positions=positions,
+        data=torch.stack([data for _, data in drawn]),
+        latents=source.latents,
+        windows=[window for window, _ in drawn],
+        failures=failures,
+    )
+
+
+def _read_position(
+    plan: StagePlan, source: Source, step: int, position: int, failures: list[Failure]
+) -> tuple[Window, Tensor]:
+    for attempt in range(ATTEMPTS):
+        window = plan.window(step, position, attempt)
+        try:
+            return window, source.read(window)
+        except MediaError as error:
+            path = source.clips[window.row].path
+            failures.append(Failure(path=path, reason=str(error)))
+            log.warning("step %d: %s: %s; another clip is drawn in its place", step, path, error)
+    raise UserError(
+        f"step {step}: {ATTEMPTS} draws one after another could not be read, the last one {failures[-1].path} "
+        f"({failures[-1].reason}); see whether the files are still there"
+    )
+
+
+class Ahead:
+    """Read the batches of some steps in order, in a thread that stays a few steps ahead.
+
+    What is read depends on the step alone, so the thread changes nothing but the waiting.
+
+    Args:
+        read: step -> batch.
+        steps: in order.
+        depth: batches held ready; 0 reads each one when it is asked for.
+    """
+
+    def __init__(self, read: Callable[[int], Batch], steps: range, depth: int) -> None:
+        self._read = read
+        self._steps = steps
+        self._depth = depth
+        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(max(1, depth))
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self._depth:
+            yield from map(self._read, self._steps)
+            return
+        # A daemon: a decoder that hangs must not keep the process alive.
+        threading.Thread(target=self._work, name="read-ahead", daemon=True).start()
+        for step in self._steps:
+            yield self._take(step)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._closed.set()
+
+    def _take(self, step: int) -> Batch:
+        try:
+            item = self._ready.get(timeout=STUCK_SECONDS)
+        except queue.Empty:
+            raise UserError(
+                f"step {step}: its clips could not be read in {STUCK_SECONDS:.0f} s, a decoder hangs; "
+                "start again to go on from the last checkpoint"
+            ) from None
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _work(self) -> None:
+        for step in self._steps:
+            item: Batch | BaseException
+            try:
+                item = self._read(step)
+            except BaseException as error:  # handed to the thread that trains
+                item = error
+            while not self._closed.is_set():
+                try:
+                    self._ready.put(item, timeout=0.2)
+                    break
+                except queue.Full:
+                    continue
+            if self._closed.is_set() or isinstance(item, BaseException):
+                return

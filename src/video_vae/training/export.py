@@ -1,0 +1,42 @@
+"""Write what a finished stage leaves: model/, model_raw/, log.jsonl and, last of all, run.json."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from video_vae.files import atomic_path
+from video_vae.models.video import VideoAutoencoderKL
+from video_vae.provenance import write_json_atomic
+from video_vae.training.ema import WeightAverage
+from video_vae.training.journal import Journal
+
+MODEL = "model"
+RAW_MODEL = "model_raw"
+
+
+def export(
+    output: Path, vae: VideoAutoencoderKL, average: WeightAverage | None, journal: Journal, record: dict[str, Any]
+) -> None:
+    """Write the outputs of a stage, each one whole or not at all.
+
+    `model` holds the averaged weights where there are some; the raw ones then lie in `model_raw`.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "run.json").unlink(missing_ok=True)
+    _save(vae, output / (MODEL if average is None else RAW_MODEL))
+    if average is None:
+        shutil.rmtree(output / RAW_MODEL, ignore_errors=True)
+    else:
+        with average.applied():
+            _save(vae, output / MODEL)
+    if journal.path is not None:
+        with atomic_path(output / journal.path.name) as aside:
+            shutil.copyfile(journal.path, aside)
+    write_json_atomic(output / "run.json", record)
+
+
+def _save(vae: VideoAutoencoderKL, folder: Path) -> None:
+    with atomic_path(folder) as aside:
+        vae.save_pretrained(aside)

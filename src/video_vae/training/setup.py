@@ -1,0 +1,226 @@
+"""Turn a config and files into a task for the trainer, and name the training by all that shapes it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from video_vae.config import Config, Stage, StageName
+from video_vae.data.latents import LatentCache
+from video_vae.data.table import Clip, read_table
+from video_vae.errors import UserError
+from video_vae.losses import PerceptualLoss
+from video_vae.models.build import build_video_vae, load_video_vae
+from video_vae.models.identity import weights_sha256
+from video_vae.models.video import VideoAutoencoderKL
+from video_vae.provenance import fingerprint, sha256_path
+from video_vae.training.datasets import LatentSource, PixelSource, Source
+from video_vae.training.distributed import Ranks
+from video_vae.training.plan import StagePlan, epochs_of, steps_of
+from video_vae.training.step import StageLoss
+from video_vae.training.trainer import Task
+from video_vae.training.validation import Validator, windows
+
+log = logging.getLogger(__name__)
+
+STATE_FORMAT = 1
+"""Raised where the same settings would no longer train the same way."""
+FREE_SETTINGS = frozenset(
+    {
+        "micro_batch",
+        "gradient_checkpointing",
+        "shard_optimizer",
+        "non_finite",
+        "validate_every",
+        "log_every",
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+    }
+)
+"""Settings of a stage that may change between a training's starts: they do not shape its weights."""
+DEFAULT_LPIPS = Path("resources/lpips")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The files that a stage is trained from."""
+
+    train: Path
+    """Table of the training clips; rows whose split is `test` are not trained on."""
+    valid: Path | None = None
+    """Table of the held-out clips; the `test` rows of `train` where it is not given."""
+    latents: Sequence[Path] = ()
+    """Files of the latent cache."""
+    spatial: Path | None = None
+    """Folder of the spatial VAE, for a stage that starts from nothing."""
+    lpips: Path | None = None
+    """Folder of the LPIPS weights."""
+    init_from: Path | None = None
+    """Folder of the video VAE to start from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A task, and what names it."""
+
+    task: Task
+    fingerprint: str
+    """Of all that shapes the trained weights."""
+    facts: dict[str, Any]
+    """Figures for the run record."""
+
+
+def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Setup:
+    """Read the tables, build or load the nets, open the caches.
+
+    Raises:
+        UserError: if something is missing, or does not fit together.
+    """
+    stage: Stage = getattr(config.stages, name)
+    ranks.share(stage.global_batch, stage.micro_batch, name)
+    train, valid = ranks.from_first(_tables(inputs) if ranks.first else None)
+    vae = _model(config, inputs)
+    cache = _cache(config, stage, inputs, vae)
+    source = _source(train, cache, config)
+    videos = [clip.kind == "video" for clip in train]
+    plan = StagePlan(seed=config.seed, name=name, stage=stage, frames=source.frames, videos=videos)
+    steps = steps_of(stage, len(train))
+    loss = StageLoss(vae, stage, spatial_sample=config.spatial.sample, perceptual=_perceptual(name, stage, inputs)).to(
+        ranks.device
+    )
+    if stage.gradient_checkpointing:
+        vae.enable_gradient_checkpointing()
+    task = Task(
+        name=name,
+        stage=stage,
+        steps=steps,
+        plan=plan,
+        source=source,
+        loss=loss,
+        validator=_validator(loss, valid, cache, config, plan, ranks),
+        max_failed_share=config.data.max_failed_share,
+    )
+    identity = ranks.from_first(_identity(config, name, train, loss, inputs, cache) if ranks.first else None)
+    return Setup(task=task, fingerprint=fingerprint(identity), facts=_facts(task, train, valid, cache))
+
+
+def _tables(inputs: Inputs) -> tuple[list[Clip], list[Clip]]:
+    rows = read_table(inputs.train)
+    train = [clip for clip in rows if clip.split != "test"]
+    if not train:
+        raise UserError(f"{inputs.train} holds held-out clips only (split: test); give the table of training clips")
+    if inputs.valid is None:
+        return train, [clip for clip in rows if clip.split == "test"]
+    return train, [clip for clip in read_table(inputs.valid) if clip.split != "train"]
+
+
+def _model(config: Config, inputs: Inputs) -> VideoAutoencoderKL:
+    if inputs.init_from is None:
+        return build_video_vae(config, inputs.spatial)
+    vae = load_video_vae(inputs.init_from)
+    wanted = config.model.temporal.model_dump(mode="json", exclude={"init"})
+    for key, value in wanted.items():
+        found = vae.temporal.config[key]
+        if (list(found) if isinstance(found, tuple) else found) != value:
+            raise UserError(f"{inputs.init_from} has {key} {found}, model.temporal.{key} is {value}; make them agree")
+    if vae.config["scaling_factor"] != config.model.scaling_factor:
+        raise UserError(
+            f"{inputs.init_from} has scaling_factor {vae.config['scaling_factor']}, model.scaling_factor is "
+            f"{config.model.scaling_factor}; make them agree"
+        )
+    return vae
+
+
+def _cache(config: Config, stage: Stage, inputs: Inputs, vae: VideoAutoencoderKL) -> LatentCache | None:
+    if stage.objective == "pixels" or config.latents.cache == "off":
+        return None
+    if not inputs.latents:
+        if config.latents.cache == "on":
+            raise UserError("latents.cache is on and no cache was given; name its files by --latents")
+        log.info("no latent cache given: the spatial VAE encodes every step's clips")
+        return None
+    return LatentCache(
+        inputs.latents,
+        spatial_sha256=weights_sha256(vae.spatial.state_dict()),
+        resolution=config.data.resolution,
+        frame_interval=config.data.frame_interval,
+    )
+
+
+def _source(clips: Sequence[Clip], cache: LatentCache | None, config: Config) -> Source:
+    if cache is not None:
+        return LatentSource(clips, cache)
+    return PixelSource(clips, config.data.resolution, config.data.frame_interval)
+
+
+def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | None:
+    if stage.objective != "pixels" or not stage.perceptual_weight:
+        return None
+    folder = inputs.lpips or DEFAULT_LPIPS
+    if not folder.is_dir():
+        raise UserError(
+            f"{name} needs the weights of LPIPS, and {folder} is not there; run `video-vae fetch` and `video-vae "
+            f"convert-lpips` and name the folder by --lpips, or set stages.{name}.perceptual_weight: 0"
+        )
+    return PerceptualLoss.from_folder(folder, recompute=stage.gradient_checkpointing)
+
+
+def _validator(
+    loss: StageLoss, valid: Sequence[Clip], cache: LatentCache | None, config: Config, plan: StagePlan, ranks: Ranks
+) -> Validator | None:
+    if not valid:
+        log.warning("no held-out clips: nothing is validated; give them by --valid-path")
+        return None
+    known = cache is not None and all(clip.clip_id in cache or clip.clip_id in cache.failed for clip in valid)
+    source = _source(valid, cache if known else None, config)
+    pixels = _source(valid, None, config)
+    return Validator(loss=loss, source=source, pixels=pixels, ranks=ranks, chosen=windows(source, plan.longest))
+
+
+def _identity(
+    config: Config, name: str, train: Sequence[Clip], loss: StageLoss, inputs: Inputs, cache: LatentCache | None
+) -> dict[str, Any]:
+    """Gather what shapes the trained weights; files by content, so that moving them changes nothing."""
+    vae = loss.vae
+    # A fresh net is named by what makes it, not by its numbers: they may differ in the last bit between processors.
+    fresh = [config.model.temporal.model_dump(mode="json"), weights_sha256(vae.spatial.state_dict())]
+    return {
+        "format": STATE_FORMAT,
+        "stage": [name, loss.stage.model_dump(mode="json", exclude=set(FREE_SETTINGS))],
+        "seed": config.seed,
+        "data": [list(config.data.resolution), config.data.frame_interval],
+        "clips": [[clip.clip_id, clip.source_id, clip.start_frame, clip.num_frames, clip.kind] for clip in train],
+        "net": fresh if inputs.init_from is None else sha256_path(inputs.init_from),
+        "scaling_factor": vae.config["scaling_factor"],
+        "spatial_sample": config.spatial.sample,
+        "latents": None if cache is None else sorted(cache.dtypes),
+        "lpips": None if loss.perceptual is None else weights_sha256(loss.perceptual.state_dict()),
+    }
+
+
+def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], cache: LatentCache | None) -> dict[str, Any]:
+    trained = task.loss.trained()
+    epochs = epochs_of(task.stage, task.steps, len(train))
+    log.info(
+        "%s: %d steps of %d clips are %.3g epochs of %d clips; %d parameters trained",
+        task.name,
+        task.steps,
+        task.stage.global_batch,
+        epochs,
+        len(train),
+        sum(value.numel() for value in trained.values()),
+    )
+    return {
+        "stage": task.name,
+        "steps": task.steps,
+        "epochs": epochs,
+        "clips": len(train),
+        "held_out_clips": len(valid),
+        "cached_latents": cache is not None,
+        "parameters": sum(value.numel() for value in task.loss.vae.parameters()),
+        "trained_parameters": sum(value.numel() for value in trained.values()),
+    }

@@ -1,0 +1,133 @@
+"""One forward pass of a stage: what is encoded, what is compared with what, and the weighted loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from video_vae import losses
+from video_vae.config import Stage
+from video_vae.models.posterior import DiagonalGaussian
+from video_vae.models.video import VideoAutoencoderKL
+
+PARTS = ("loss", "reconstruction", "identity", "perceptual", "kl", "l1")
+"""What a forward pass reports: the weighted sum, the unweighted losses in the reference's reductions, and `l1`, the
+mean absolute error of an element."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """What is random in the forward pass of some clips; one entry a clip, so that batching changes nothing."""
+
+    spatial_seeds: Sequence[int]
+    """Seeds of the spatial posterior's noise."""
+    temporal_seeds: Sequence[int]
+    """Seeds of the temporal posterior's noise."""
+    scored_frames: Sequence[Sequence[int]]
+    """Frames that LPIPS scores."""
+
+
+def sample(posterior: DiagonalGaussian, seeds: Sequence[int]) -> Tensor:
+    """Draw from a posterior over (B,...), each clip with noise of its own seed, made on the posterior's device."""
+    noise = torch.empty_like(posterior.mean)
+    for row, seed in zip(noise, seeds, strict=True):
+        row.normal_(generator=torch.Generator(row.device).manual_seed(seed))
+    return posterior.mean + posterior.std * noise
+
+
+class StageLoss(nn.Module):
+    """The video VAE with the losses of a stage; this is what is wrapped for several ranks.
+
+    Clips are never cut into chunks. The spatial VAE is frozen unless the stage trains it.
+
+    Args:
+        vae: the video VAE.
+        stage: settings.
+        spatial_sample: draw spatial latents from the posterior instead of taking the mode.
+        perceptual: LPIPS, for stages on pixels whose `perceptual_weight` is not 0.
+    """
+
+    def __init__(
+        self,
+        vae: VideoAutoencoderKL,
+        stage: Stage,
+        *,
+        spatial_sample: bool,
+        perceptual: losses.PerceptualLoss | None = None,
+    ) -> None:
+        super().__init__()
+        self.vae = vae
+        self.stage = stage
+        self.spatial_sample = spatial_sample
+        self.perceptual = perceptual
+        for parameter in vae.spatial_vae.parameters():
+            parameter.requires_grad_(stage.train_spatial)
+        vae.temporal.requires_grad_(True)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that the stage trains, by their names in the video VAE."""
+        return {name: value for name, value in self.vae.named_parameters() if value.requires_grad}
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return the context that gives the nets the stage's precision."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.stage.precision == "bf16")
+
+    def forward(self, data: Tensor, latents: bool, images: bool, draws: Draws) -> dict[str, Tensor]:
+        """Return the parts of the loss, averaged over the clips.
+
+        Args:
+            data: moments (B,8,T,h,w) of the spatial VAE, or pixels (B,3,T,H,W) in [-1,1].
+            latents: `data` are moments.
+            images: the clips are single images.
+            draws: the noise.
+        """
+        with self.autocast(data.device):
+            x_z = self.spatial_latents(data, latents, draws.spatial_seeds if self.spatial_sample else None)
+            posterior = self.vae.temporal.encode(x_z).latent_dist
+            z = sample(posterior, draws.temporal_seeds)
+            reconstruction = self.vae.temporal.decode(z, x_z.shape[2]).sample
+            target = x_z
+            if self.stage.objective == "pixels":
+                target, reconstruction = data, self.vae.decode_spatial(reconstruction)
+        parts = {
+            "reconstruction": losses.reconstruction_nll(target, reconstruction),
+            "kl": losses.kl(posterior),
+            "l1": losses.mean_absolute_error(target, reconstruction).detach(),
+        }
+        if images and self.stage.identity_weight:
+            parts["identity"] = losses.identity_loss(z, x_z)
+        if self.perceptual is not None:
+            parts["perceptual"] = self._perceptual(self.perceptual, target, reconstruction, draws.scored_frames)
+        return {**parts, "loss": self.weighted(parts)}
+
+    def spatial_latents(self, data: Tensor, latents: bool, seeds: Sequence[int] | None) -> Tensor:
+        """Return the scaled spatial latents (B,4,T,h,w) of moments or pixels, in float32; the mode without seeds."""
+        if latents:
+            posterior = DiagonalGaussian(data)
+        else:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.stage.train_spatial):
+                posterior = self.vae.spatial_posterior(data)
+        drawn = posterior.mode() if seeds is None else sample(posterior, seeds)
+        return drawn * self.vae.config["scaling_factor"]
+
+    def weighted(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum of the parts, each with the stage's weight."""
+        weights = {
+            "reconstruction": self.stage.reconstruction_weight,
+            "identity": self.stage.identity_weight,
+            "perceptual": self.stage.perceptual_weight,
+            "kl": self.stage.kl_weight,
+        }
+        return torch.stack([weights[name] * value for name, value in parts.items() if name in weights]).sum()
+
+    def _perceptual(
+        self, net: losses.PerceptualLoss, target: Tensor, reconstruction: Tensor, scored: Sequence[Sequence[int]]
+    ) -> Tensor:
+        pairs = [
+            torch.cat([video[row, :, list(frames)].transpose(0, 1) for row, frames in enumerate(scored)])
+            for video in (target, reconstruction)
+        ]
+        return losses.perceptual_nll(net(*pairs), target[0, :, 0].numel())

@@ -1,0 +1,73 @@
+"""Where the time of a step goes, what memory it takes, and when to stop."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""Signals that ask for a checkpoint and an end: what schedulers send before they kill."""
+
+
+class Stopwatch:
+    """Split time into named parts; on a GPU by events, so that nothing waits for it before `read`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks: list[tuple[str, Any]] = [("", self._now())]
+
+    def mark(self, part: str) -> None:
+        """Count the time since the last mark as this part's."""
+        self._marks.append((part, self._now()))
+
+    def read(self) -> dict[str, float]:
+        """Return the seconds of each part since the last reading, and start anew from now."""
+        if self._cuda:
+            torch.cuda.synchronize()
+        seconds: dict[str, float] = defaultdict(float)
+        for (_, before), (part, after) in zip(self._marks, self._marks[1:], strict=False):
+            seconds[part] += before.elapsed_time(after) / 1000 if self._cuda else after - before
+        self._marks = [("", self._now())]
+        return dict(seconds)
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Return the peak so far in GB: of the GPU's tensors, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+class StopRequest:
+    """The signal that asked this process to end, if one did."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Note SIGTERM and SIGUSR1 for a while instead of dying of them."""
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,350 @@
+"""Run the steps of a stage: the same loop for all stages, on one rank or many."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from video_vae.config import Stage
+from video_vae.errors import UserError
+from video_vae.progress import progress
+from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
+from video_vae.training.checkpoint import CheckpointStore, State
+from video_vae.training.datasets import Ahead, Batch, Source, read_batch
+from video_vae.training.distributed import Ranks
+from video_vae.training.journal import Journal
+from video_vae.training.optimization import Optimization
+from video_vae.training.plan import StagePlan, epochs_of
+from video_vae.training.step import Draws, StageLoss
+from video_vae.training.timing import StopRequest, Stopwatch, peak_memory_gb
+from video_vae.training.validation import Validator
+
+log = logging.getLogger(__name__)
+
+TIME_UP_STATUS = 75
+"""Exit status where the time was up before the last step (EX_TEMPFAIL: start again to go on)."""
+FAIR_DRAWS = 100
+"""The share of failed draws is taken of at least so many, so that one early failure is no reason to stop."""
+READ_AHEAD = 2
+"""Batches of pixels decoded before they are needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One stage on the data at hand."""
+
+    name: str
+    stage: Stage
+    steps: int
+    """Optimizer steps."""
+    plan: StagePlan
+    source: Source
+    loss: StageLoss
+    validator: Validator | None
+    max_failed_share: float
+
+
+@dataclass(kw_only=True)
+class Counters:
+    """What a resume restores beside the tensors."""
+
+    step: int = 0
+    """Steps taken."""
+    drawn: int = 0
+    """Clips drawn, over all ranks."""
+    failed: int = 0
+    """Of these, clips that could not be read."""
+    skipped: int = 0
+    """Steps without an update, for a loss or gradient that was not finite."""
+    starts: int = 1
+    """Starts of the training, the resumed ones included."""
+    seconds: float = 0.0
+    """Time trained, over all starts."""
+
+
+class Trainer:
+    """Train a stage, from its newest checkpoint or from the start.
+
+    Args:
+        task: what to train on what.
+        ranks: this process among all.
+        store: checkpoints of this training.
+        journal: its log.
+        deadline: time on the monotonic clock by which to have stopped and saved, or None.
+    """
+
+    def __init__(
+        self, task: Task, ranks: Ranks, store: CheckpointStore, journal: Journal, deadline: float | None = None
+    ) -> None:
+        self.task, self.ranks, self.store, self.journal, self.deadline = task, ranks, store, journal, deadline
+        self.stage = task.stage
+        self.positions, self.micro = ranks.share(self.stage.global_batch, self.stage.micro_batch, task.name)
+        self.optimization = Optimization(task.loss.trained(), self.stage, task.steps, ranks)
+        self.counters = Counters()
+        self.validated: dict[str, float] = {}
+        """Figures of the last validation."""
+        self.model = self._wrapped()
+        self._stop = StopRequest()
+        self._clock = Stopwatch(ranks.device)
+        self._saved_at = time.monotonic()
+        self._step_seconds = self._save_seconds = 0.0
+        # With more than two ranks the order of a sum depends on DDP's buckets, which it lays out anew after the first
+        # backward pass. One pass that is thrown away makes a resumed training start with the same ones.
+        self._settled = ranks.world_size <= 2
+
+    def _wrapped(self) -> torch.nn.Module:
+        if not self.ranks.many:
+            return self.task.loss
+        devices = [self.ranks.device] if self.ranks.device.type == "cuda" else None
+        return DistributedDataParallel(
+            self.task.loss, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+    def train(self) -> int | None:
+        """Take all steps that are left.
+
+        Returns None when the stage is done, else the exit status to end with: 128 + the signal that asked for the end,
+        or 75 when the time was up. The state is saved either way.
+
+        Raises:
+            UserError: if a loss or gradient is not finite, or too many clips fail; the state before the step is saved.
+        """
+        self._resume()
+        steps = range(self.counters.step + 1, self.task.steps + 1)
+        ahead = Ahead(
+            lambda step: read_batch(self.task.plan, self.task.source, step, self.positions),
+            steps,
+            depth=0 if self.task.source.latents else READ_AHEAD,
+        )
+        with ExitStack() as stack:
+            stack.enter_context(self._stop.listening())
+            stack.callback(ahead.close)
+            bar = self._bar(stack)
+            self._validate()
+            self._clock.read()
+            for batch in ahead:
+                status = self._advance(batch, bar)
+                if status is not None:
+                    return status
+        self.journal.write("end", **asdict(self.counters))
+        return None
+
+    def _bar(self, stack: ExitStack) -> tqdm[Any] | None:
+        """Show the steps on the first rank while the stack is open."""
+        if not self.ranks.first:
+            return None
+        bar = progress(total=self.task.steps, desc=self.task.name, unit="step", initial=self.counters.step)
+        stack.callback(bar.close)
+        return bar
+
+    def _advance(self, batch: Batch, bar: tqdm[Any] | None) -> int | None:
+        """Take one step and what follows it; return the exit status where the training is to stop."""
+        began = time.monotonic()
+        agreed, record = self.train_step(batch)
+        last = batch.step == self.task.steps
+        if batch.step % self.stage.log_every == 0 or last:
+            self.journal.write("train", batch.step, **record)
+        if bar is not None:
+            bar.set_postfix(loss=f"{record['loss']:.4g}", l1=f"{record['l1']:.4f}", refresh=False)
+            bar.update()
+        self._step_seconds = time.monotonic() - began
+        self.counters.seconds += self._step_seconds
+        status = None if last else self._status(agreed)
+        if batch.step % self.stage.checkpoint_every == 0 or last or status is not None or CHECKPOINT in agreed.flags:
+            self.save()
+        if status is None:
+            self._validate()
+        self._clock.read()
+        return status
+
+    def train_step(self, batch: Batch) -> tuple[Agreed, dict[str, Any]]:
+        """Take one optimizer step; return what the ranks agreed on, and the step's line of the log.
+
+        Raises:
+            UserError: before the update, with the state saved, if the step must not be taken.
+        """
+        self._clock.mark("data")
+        if not self._settled:
+            self._accumulate(batch)
+            self.optimization.forget_gradients()
+            self._settled = True
+        losses, parts = self._accumulate(batch)
+        agreed = agree(self.ranks, losses, parts, self._asked(), len(batch.failures))
+        norm = self.optimization.gradient_norm()
+        self._report_failures(batch, agreed)
+        if self._is_finite(batch, agreed, float(norm)):
+            rate = self.optimization.step(batch.step, norm)
+        else:
+            rate = 0.0
+            self.counters.skipped += 1
+        self.optimization.forget_gradients()
+        self._clock.mark("optimizer")
+        self.counters.step = batch.step
+        self.counters.drawn += agreed.drawn
+        self.counters.failed += agreed.failed
+        return agreed, self._record(batch, agreed, float(norm), rate)
+
+    def _accumulate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add up the gradients of the rank's micro-batches; return its losses by position and its part of the means."""
+        starts = range(0, len(self.positions), self.micro)
+        losses = torch.zeros(self.stage.global_batch, dtype=torch.float64, device=self.ranks.device)
+        parts: dict[str, Tensor] = {}
+        for start in starts:
+            rows = slice(start, start + self.micro)
+            data = batch.data[rows].to(self.ranks.device, non_blocking=True)
+            with self._unsynced() if start != starts[-1] else nullcontext():
+                result = self.model(data, batch.latents, batch.images, self._draws(batch.step, self.positions[rows]))
+                self._clock.mark("forward")
+                (result["loss"] / len(starts)).backward()
+            self._clock.mark("backward")
+            for name, value in result.items():
+                share = value.detach().double() * (self.micro / self.stage.global_batch)
+                parts[name] = parts[name] + share if name in parts else share
+            first = self.positions[start]
+            losses[first : first + self.micro] = result["loss"].detach()
+        return losses, parts
+
+    def _unsynced(self) -> AbstractContextManager[None]:
+        if isinstance(self.model, DistributedDataParallel):
+            return self.model.no_sync()
+        return nullcontext()
+
+    def _draws(self, step: int, positions: range) -> Draws:
+        plan = self.task.plan
+        return Draws(
+            spatial_seeds=[plan.noise_seed(step, position, "spatial") for position in positions],
+            temporal_seeds=[plan.noise_seed(step, position, "temporal") for position in positions],
+            scored_frames=[plan.scored_frames(step, position, self.stage.perceptual_frames) for position in positions],
+        )
+
+    def _asked(self) -> dict[str, bool]:
+        """Return what this rank asks the others for."""
+        flags = {name: self._stop.signal == number for number, name in SIGNAL_FLAGS.items()}
+        now = time.monotonic()
+        if self.deadline is not None:
+            flags[TIME_UP] = now + 2 * (self._step_seconds + self._save_seconds) > self.deadline
+        flags[CHECKPOINT] = now - self._saved_at > 60 * self.stage.checkpoint_minutes
+        return flags
+
+    @staticmethod
+    def _status(agreed: Agreed) -> int | None:
+        for number, name in SIGNAL_FLAGS.items():
+            if name in agreed.flags:
+                return 128 + number
+        return TIME_UP_STATUS if TIME_UP in agreed.flags else None
+
+    def _report_failures(self, batch: Batch, agreed: Agreed) -> None:
+        if not agreed.failed:
+            return
+        for failure in chain.from_iterable(self.ranks.gather(batch.failures)):
+            self.journal.write("failed_clip", batch.step, path=failure.path, reason=failure.reason)
+        drawn, failed = self.counters.drawn + agreed.drawn, self.counters.failed + agreed.failed
+        if failed > self.task.max_failed_share * max(drawn, FAIR_DRAWS):
+            self._give_up(
+                f"{self.task.name}, step {batch.step}: {failed} of {drawn} drawn clips could not be read, more than "
+                f"data.max_failed_share {self.task.max_failed_share:g} (the last on this rank: {_last(batch)}); "
+                "mend or remove the files, or raise the share"
+            )
+
+    def _is_finite(self, batch: Batch, agreed: Agreed, norm: float) -> bool:
+        broken = [position for position, loss in enumerate(agreed.losses.tolist()) if not math.isfinite(loss)]
+        if not broken and math.isfinite(norm):
+            return True
+        what = "loss" if broken else "gradient"
+        windows = list(chain.from_iterable(self.ranks.gather(batch.windows)))
+        seen = [windows[position] for position in broken or range(len(windows))]
+        clips = [f"{self.task.source.clips[w.row].clip_id}[{w.start}:{w.start + w.length}]" for w in seen]
+        text = f"{self.task.name}, step {batch.step}: the {what} is not finite on clips {', '.join(clips)}"
+        if self.stage.non_finite == "stop":
+            self.journal.write("non_finite", batch.step, what=what, clips=clips)
+            self._give_up(
+                f"{text}; the weights of step {batch.step - 1} are kept in {self.store.folder}; lower the learning "
+                f"rate, or set stages.{self.task.name}.non_finite: skip and start again"
+            )
+        if self.ranks.first:
+            log.warning("%s; the step is skipped", text)
+        self.journal.write("skipped", batch.step, what=what, clips=clips)
+        return False
+
+    def _give_up(self, text: str) -> None:
+        """Save the state before this step and end on all ranks; the first one says why."""
+        if self.ranks.from_first(self.counters.step not in self.store.steps()):
+            self.save()
+        if self.ranks.first:
+            raise UserError(text)
+        raise SystemExit(2)
+
+    def _record(self, batch: Batch, agreed: Agreed, norm: float, rate: float) -> dict[str, Any]:
+        seconds = self._clock.read()
+        frames = self.stage.global_batch * batch.data.shape[2]
+        return {
+            **agreed.parts,
+            "grad_norm": norm,
+            "lr": rate,
+            "frames": frames,
+            "images": batch.images,
+            "frames_per_s": frames / max(1e-9, sum(seconds.values())),
+            **{f"{name}_s": seconds.get(name, 0.0) for name in ("data", "forward", "backward", "optimizer")},
+            "memory_gb": peak_memory_gb(self.ranks.device),
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint of the state as it is; called by all ranks."""
+        began = time.monotonic()
+        tensors = self.optimization.state()
+        if self.ranks.first:
+            values = {**asdict(self.counters), "log_bytes": self.journal.flush(), "world_size": self.ranks.world_size}
+            self.store.save(State(step=self.counters.step, tensors=tensors, values=values))
+        self.ranks.wait()
+        self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - began
+        self.journal.write("checkpoint", self.counters.step, seconds=self._save_seconds)
+
+    def _resume(self) -> None:
+        state = self.store.newest() if self.ranks.first else None
+        step = self.ranks.from_first(None if state is None else state.step)
+        notes = {"steps": self.task.steps, "world_size": self.ranks.world_size, "global_batch": self.stage.global_batch}
+        if step is None:
+            self.journal.open()
+            self.journal.write("start", 0, **notes, epochs=self._epochs(self.task.steps))
+            return
+        state = state or self.store.load(step)
+        self.optimization.load(state.tensors)
+        self.counters = Counters(**{name: state.values[name] for name in asdict(self.counters)})
+        self.counters.starts += 1
+        self.journal.open(state.values["log_bytes"], step)
+        self.journal.write("resume", step, **notes)
+        log.info("%s goes on after step %d, from %s", self.task.name, step, self.store.path(step))
+
+    def _epochs(self, steps: int) -> float:
+        return epochs_of(self.stage, steps, self.task.plan.num_clips)
+
+    def _validate(self) -> None:
+        """Validate where it is due after the steps taken so far."""
+        step, ends = self.counters.step, (0, self.task.steps)
+        if self.task.validator is None or (step % self.stage.validate_every and step not in ends):
+            return
+        average = self.optimization.average
+        with nullcontext() if average is None else average.applied():
+            self.validated = self.task.validator.run(with_pixels=step in ends)
+        self.journal.write("valid", step, **self.validated)
+        if self.validated:
+            log.info("%s, step %d, held-out clips: %s", self.task.name, step, _listing(self.validated))
+
+
+def _listing(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+def _last(batch: Batch) -> str:
+    return f"{batch.failures[-1].path}: {batch.failures[-1].reason}" if batch.failures else "none"

@@ -1,0 +1,101 @@
+"""Validate on held-out clips: fixed windows, posterior modes, so that figures of different steps compare."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from video_vae import losses
+from video_vae.data.video import MediaError
+from video_vae.training.datasets import Source
+from video_vae.training.distributed import Ranks
+from video_vae.training.plan import Window
+from video_vae.training.step import StageLoss
+
+log = logging.getLogger(__name__)
+
+CLIPS = 8
+"""Most clips validated on."""
+FRAMES = 17
+"""Most frames of a clip: one chunk of the published net."""
+
+
+def windows(source: Source, longest: int) -> list[Window]:
+    """Choose up to 8 held-out clips, evenly spread over the table, each from its start; videos where there are some."""
+    rows = [row for row, clip in enumerate(source.clips) if clip.kind == "video"] or list(range(len(source.clips)))
+    spread = [rows[index * len(rows) // min(CLIPS, len(rows))] for index in range(min(CLIPS, len(rows)))]
+    return [Window(row=row, start=0, length=min(longest, FRAMES, source.frames[row])) for row in spread]
+
+
+def psnr(target: Tensor, reconstruction: Tensor, peak: float) -> float:
+    """Return the peak signal-to-noise ratio in dB over all elements, 100 dB at most."""
+    error = (target.float() - reconstruction.float()).square().mean().item()
+    return float(10 * torch.log10(torch.tensor(peak**2 / max(error, 1e-10 * peak**2))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validator:
+    """Score a stage's net on held-out clips; the ranks share the clips.
+
+    `l1` is the mean absolute error of an element of what the stage reconstructs. Stages on latents give `psnr_latent`
+    (peak: the range of the clip's spatial latents) and, where pixels are asked for, `psnr` and `psnr_spatial`: the PSNR
+    in dB of the whole pipeline and of the spatial VAE alone against the frames. Stages on pixels always give `psnr`.
+    `identity` is the mean absolute difference of temporal and spatial latents on each clip's first frame.
+    """
+
+    loss: StageLoss
+    source: Source
+    pixels: Source
+    ranks: Ranks
+    chosen: Sequence[Window]
+
+    @torch.no_grad()
+    def run(self, with_pixels: bool) -> dict[str, float]:
+        """Return the mean of each figure over the clips that have it; empty where there are no clips."""
+        own = [self._score(window, with_pixels) for window in self.chosen[self.ranks.rank :: self.ranks.world_size]]
+        gathered: dict[str, list[float]] = defaultdict(list)
+        for figures in (figures for part in self.ranks.gather(own) for figures in part):
+            for name, value in figures.items():
+                gathered[name].append(value)
+        return {name: sum(values) / len(values) for name, values in sorted(gathered.items())}
+
+    def _score(self, window: Window, with_pixels: bool) -> dict[str, float]:
+        data = self._read(self.source, window)
+        if data is None:
+            return {}
+        vae, stage = self.loss.vae, self.loss.stage
+        figures: dict[str, float] = {}
+        with self.loss.autocast(self.ranks.device):
+            x_z = self.loss.spatial_latents(data, self.source.latents, None)
+            latents = vae.temporal.decode(vae.temporal.encode(x_z).latent_dist.mode(), window.length).sample.float()
+            if stage.identity_weight:
+                z = vae.temporal.encode(x_z[:, :, :1]).latent_dist.mode()
+                figures["identity"] = losses.mean_absolute_error(x_z[:, :, :1], z).item()
+            if stage.objective == "latents":
+                figures["l1"] = losses.mean_absolute_error(x_z, latents).item()
+                figures["psnr_latent"] = psnr(x_z, latents, (x_z.max() - x_z.min()).item())
+            frames = self._read(self.pixels, window) if with_pixels or stage.objective == "pixels" else None
+            if frames is not None:
+                figures |= self._pixels(frames, latents, x_z if with_pixels else None)
+        return figures
+
+    def _pixels(self, frames: Tensor, latents: Tensor, x_z: Tensor | None) -> dict[str, float]:
+        decoded = self.loss.vae.decode_spatial(latents).float().clamp(-1, 1)
+        figures = {"psnr": psnr(frames, decoded, 2.0)}
+        if self.loss.stage.objective == "pixels":
+            figures["l1"] = losses.mean_absolute_error(frames, decoded).item()
+        if x_z is not None:
+            figures["psnr_spatial"] = psnr(frames, self.loss.vae.decode_spatial(x_z).float().clamp(-1, 1), 2.0)
+        return figures
+
+    def _read(self, source: Source, window: Window) -> Tensor | None:
+        try:
+            return source.read(window)[None].to(self.ranks.device)
+        except MediaError as error:
+            log.warning("validation leaves out %s: %s", source.clips[window.row].path, error)
+            return None
