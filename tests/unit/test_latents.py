@@ -6,55 +6,19 @@ import json
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from material import make_clip, make_spatial
 from video_vae.cli import main
 from video_vae.data.latents import LatentCache
-from video_vae.data.storage import write_lossless
 from video_vae.data.table import Clip, write_table
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.errors import UserError
 from video_vae.models.identity import weights_sha256
 
 CONFIG = {"data": {"resolution": [32, 32]}, "latents": {"dtype": "float32"}, "spatial": {"pretrained": None}}
-
-
-def make_clip(folder: Path, name: str, frames: int, **fields: object) -> Clip:
-    path = folder / f"{name}.mkv"
-    rng = np.random.default_rng(len(name) + frames)
-    coarse = rng.integers(0, 256, (frames, 6, 7, 3), dtype=np.uint8)
-    write_lossless(path, coarse.repeat(8, axis=1).repeat(8, axis=2), 25)
-    values = {
-        "clip_id": name,
-        "path": str(path),
-        "kind": "video",
-        "source_id": name,
-        "start_frame": 0,
-        "num_frames": frames,
-        "height": 48,
-        "width": 56,
-        "fps": 25.0,
-        "aspect_ratio": 48 / 56,
-        "resolution": 48 * 56,
-        "text": "",
-        "split": "train",
-    }
-    return Clip(**(values | fields))  # type: ignore[arg-type]
-
-
-def make_spatial(folder: Path, seed: int = 0) -> AutoencoderKL:
-    torch.manual_seed(seed)
-    net = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 8, 8, 8),
-        norm_num_groups=4,
-    )
-    net.save_pretrained(folder)
-    return net.eval()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -55,7 +55,7 @@ class StoredClip:
     """What the writer added."""
 
 
-class _Writer(AbstractContextManager["_Writer"]):
+class _Writer:
     """Encode chunks of frames into one file that appears, whole, when the block ends without an exception."""
 
     _container: str

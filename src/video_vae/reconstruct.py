@@ -1,0 +1,240 @@
+"""Reconstruct clips: NAME_ori (the source after crop and resize), NAME_rec (the whole pipeline), NAME_spatial.
+
+Every clip is stored losslessly under its clip id, with H.264 previews in NAME_preview. Under torchrun the ranks
+split the clips; a run that was cut off goes on with the clips it lacks; NAME_* then hold exactly the clips of the
+table. Posteriors give their mode, so the results are deterministic, unless --sample is given. Images in the table are
+left out unless --images is given. --baselines needs no trained net: NAME_mean (the clip's average frame) and
+NAME_repeat (every fourth spatial latent, held) instead of NAME_rec and NAME_spatial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from video_vae.cli import main_for
+from video_vae.config import Config, load_config
+from video_vae.data.storage import STORAGE
+from video_vae.data.table import Clip, read_table
+from video_vae.data.video import MediaError
+from video_vae.errors import UserError
+from video_vae.models.build import load_spatial
+from video_vae.models.identity import weights_sha256
+from video_vae.progress import progress
+from video_vae.provenance import run_record, write_json_atomic
+from video_vae.reconstruction.checkpoint import load_checkpoint
+from video_vae.reconstruction.clips import Maker
+from video_vae.reconstruction.index import Places, beside, write_failed, write_index
+from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
+from video_vae.training.distributed import Ranks, started_ranks
+
+log = logging.getLogger(__name__)
+
+PATIENCE = timedelta(days=7)
+"""Ranks wait for the slowest one, however long its clips are."""
+HOLD = 4
+"""Frames that share one latent of the baseline `repeat`: what the temporal VAE spends."""
+
+
+@dataclass
+class Outcome:
+    """What one rank did."""
+
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    kept: int = 0
+    frames: int = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `reconstruct`."""
+    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument("--ckpt-path", type=Path, help="model folder, or a weights file with the published names")
+    parser.add_argument("--data-path", type=Path, required=True, help="table of clips")
+    parser.add_argument(
+        "--save-dir", type=Path, required=True, metavar="NAME", help="NAME_ori, NAME_rec ... are written"
+    )
+    parser.add_argument("--baselines", action="store_true", help="make the trivial baselines; needs no --ckpt-path")
+    parser.add_argument("--spatial", type=Path, help="folder of the spatial VAE [the one that the config names]")
+    parser.add_argument("--sample", action="store_true", help="draw from the posteriors, seeded by seed and clip id")
+    parser.add_argument("--images", action="store_true", help="reconstruct images too, as clips of one frame")
+    parser.add_argument("--no-previews", dest="previews", action="store_false", help="write no NAME_preview")
+    parser.add_argument("--shard", type=int, default=0, help="which shard of the clips to make, from 0")
+    parser.add_argument("--shards", type=int, default=1, help="into how many shards the clips are split")
+    parser.add_argument("--index", type=Path, help="list of the clips made [NAME/index.csv]")
+    parser.add_argument("--strict", action="store_true", help="fail if any clip failed, not only if all did")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Reconstruct this rank's clips; the first rank lists what all made."""
+    started = time.time()
+    config = load_config(args.config)
+    table = [clip for clip in read_table(args.data_path) if args.images or clip.kind == "video"]
+    if not table:
+        raise UserError(f"{args.data_path} holds no video; give one that does, or --images for its images")
+    if not 0 <= args.shard < args.shards:
+        raise UserError(f"--shard {args.shard} of --shards {args.shards}: shards count from 0 to {args.shards - 1}")
+    clips = table[args.shard :: args.shards]
+    # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    with started_ranks(args.device, PATIENCE) as ranks:
+        maker = _maker(args, config, ranks)
+        if ranks.first and args.shard == 0:
+            _discard_others(maker.places, table)
+        outcome = _merged(ranks.gather(_make_clips(maker, clips[ranks.rank :: ranks.world_size], ranks)))
+        if ranks.first:
+            _write_lists(args, maker, clips, outcome)
+            _write_record(args, config, maker, outcome, started)
+    if ranks.first:
+        _judge(outcome, len(clips), args)
+
+
+def _maker(args: argparse.Namespace, config: Config, ranks: Ranks) -> Maker:
+    variants, settings = (_baselines if args.baselines else _model)(args, config, ranks.device)
+    return Maker(
+        variants=variants,
+        places=Places(name=args.save_dir, variants=variants.names, previews=args.previews),
+        resolution=config.data.resolution,
+        frame_interval=config.data.frame_interval,
+        max_frames=config.reconstruction.max_frames,
+        settings=settings,
+    )
+
+
+def _model(args: argparse.Namespace, config: Config, device: torch.device) -> tuple[Variants, dict[str, Any]]:
+    if args.ckpt_path is None:
+        raise UserError("--ckpt-path is missing: give a model folder or a weights file (or --baselines)")
+    model: Any = load_checkpoint(args.ckpt_path, config, args.spatial)
+    seed = config.seed if args.sample or config.reconstruction.sample else None
+    names = ("scaling_factor", "chunk_frames", "spatial", "temporal")
+    settings = {
+        "weights_sha256": weights_sha256(model.state_dict()),
+        "spatial_sha256": weights_sha256(model.spatial.state_dict()),
+        "sample_seed": seed,
+        "architecture": {name: _plain(model.config[name]) for name in names},
+    }
+    return ModelVariants(model=model.to(device), device=device, seed=seed), settings
+
+
+def _baselines(args: argparse.Namespace, config: Config, device: torch.device) -> tuple[Variants, dict[str, Any]]:
+    net: Any = load_spatial(config.spatial, args.spatial)
+    net.float().eval().requires_grad_(False)
+    chunk = config.model.chunk_frames
+    settings = {"spatial_sha256": weights_sha256(net.state_dict()), "hold": HOLD, "chunk_frames": chunk}
+    return BaselineVariants(spatial=net.to(device), device=device, hold=HOLD, chunk_frames=chunk), settings
+
+
+def _plain(value: Any) -> Any:
+    """Strip what the library notes in a config for itself (version, origin): the same net keeps its fingerprint."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if not key.startswith("_")}
+    return value
+
+
+def _discard_others(places: Places, table: Sequence[Clip]) -> None:
+    others = places.discard_others(clip.clip_id for clip in table)
+    if others:
+        log.info("removed %d clips of an earlier run that are not in the table, such as %s", len(others), others[0])
+
+
+def _make_clips(maker: Maker, clips: Sequence[Clip], ranks: Ranks) -> Outcome:
+    """Make this rank's clips; a bad one is noted, and the others go on."""
+    outcome = Outcome()
+    total = sum(len(maker.indices(clip)) for clip in clips)
+    desc = "reconstruct" if not ranks.many else f"reconstruct (rank {ranks.rank} of {ranks.world_size})"
+    with progress(total=total, desc=desc, unit="frames") as bar:
+        for clip in clips:
+            row = maker.places.kept(clip.clip_id, maker.fingerprint(clip))
+            if row is not None:
+                outcome.kept += 1
+                bar.update(len(maker.indices(clip)))
+            else:
+                row = _make(maker, clip, outcome, bar)
+            if row is not None:
+                outcome.rows[clip.clip_id] = {**row, "source": clip.path}
+    return outcome
+
+
+def _make(maker: Maker, clip: Clip, outcome: Outcome, bar: Any) -> dict[str, str] | None:
+    try:
+        row = maker.make(clip, bar.update)
+    except (MediaError, UserError) as error:
+        log.warning("%s (%s) failed: %s", clip.clip_id, clip.path, error)
+        outcome.failed[clip.clip_id] = str(error)
+        return None
+    outcome.frames += int(row["frames"])
+    return row
+
+
+def _merged(outcomes: Sequence[Outcome]) -> Outcome:
+    merged = Outcome()
+    for outcome in outcomes:
+        merged.rows |= outcome.rows
+        merged.failed |= outcome.failed
+        merged.kept += outcome.kept
+        merged.frames += outcome.frames
+    return merged
+
+
+def _write_lists(args: argparse.Namespace, maker: Maker, clips: Sequence[Clip], outcome: Outcome) -> None:
+    index = _index(args)
+    rows = [outcome.rows[clip.clip_id] for clip in clips if clip.clip_id in outcome.rows]
+    failed = [
+        {"clip_id": clip.clip_id, "path": clip.path, "reason": outcome.failed[clip.clip_id]}
+        for clip in clips
+        if clip.clip_id in outcome.failed
+    ]
+    write_failed(beside(index, "failed.csv"), failed)
+    if rows or not clips or args.shards > 1:
+        write_index(index, maker.variants.names, rows)
+    else:
+        index.unlink(missing_ok=True)
+
+
+def _write_record(args: argparse.Namespace, config: Config, maker: Maker, outcome: Outcome, started: float) -> None:
+    inputs = {"table": args.data_path, "checkpoint": args.ckpt_path, "spatial": args.spatial}
+    seconds = time.time() - started
+    record = run_record(
+        "reconstruct",
+        config,
+        {name: path for name, path in inputs.items() if path is not None},
+        started=started,
+        settings=maker.settings,
+        storage=STORAGE,
+        clips=len(outcome.rows),
+        kept=outcome.kept,
+        failed=outcome.failed,
+        frames_made=outcome.frames,
+        frames_per_s=round(outcome.frames / seconds, 3),
+    )
+    write_json_atomic(beside(_index(args), "run.json"), record)
+
+
+def _index(args: argparse.Namespace) -> Path:
+    index: Path = args.index or args.save_dir / "index.csv"
+    return index
+
+
+def _judge(outcome: Outcome, clips: int, args: argparse.Namespace) -> None:
+    """Fail where nothing succeeded; one shard of several knows too little of the others to say so."""
+    failed = len(outcome.failed)
+    nothing = failed == clips and args.shards == 1
+    if failed and (args.strict or nothing):
+        name, reason = next(iter(outcome.failed.items()))
+        share = "no clip could" if failed == clips else f"{failed} of {clips} clips could not"
+        lists = beside(_index(args), "failed.csv")
+        raise UserError(f"{share} be reconstructed, such as {name} ({reason}); {lists} says why")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main_for("reconstruct"))

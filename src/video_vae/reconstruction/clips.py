@@ -1,0 +1,110 @@
+"""Make one clip: decode it piece by piece, run it through the variants, write every variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from video_vae.data.storage import STORAGE, LosslessWriter, PreviewWriter
+from video_vae.data.table import Clip
+from video_vae.data.transform import Frames, resize_crop
+from video_vae.data.video import MediaError, read_clip
+from video_vae.provenance import fingerprint
+from video_vae.reconstruction.index import Places
+from video_vae.reconstruction.variants import Variants, piece_frames
+
+IMAGE_FPS = 1.0
+"""Frame rate that a still image is stored with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """Everything that shapes the clips of a run."""
+
+    variants: Variants
+    places: Places
+    resolution: tuple[int, int]
+    frame_interval: int
+    max_frames: int | None
+    settings: dict[str, Any]
+    """What shapes the numbers besides: weights, sampling; JSON-like."""
+
+    def indices(self, clip: Clip) -> range:
+        """Say which frames of a clip are reconstructed."""
+        return range(0, clip.num_frames, self.frame_interval)[: self.max_frames]
+
+    def fingerprint(self, clip: Clip) -> str:
+        """Identify a clip's result by all that shapes it."""
+        source = [clip.source_id, clip.start_frame, clip.kind, clip.fps]
+        frames = [len(self.indices(clip)), self.frame_interval, list(self.resolution)]
+        return fingerprint([self.settings, list(self.variants.names), source, frames, STORAGE])
+
+    def make(self, clip: Clip, on_frames: Callable[[int], Any]) -> dict[str, str]:
+        """Reconstruct a clip and record it; return its index row. `on_frames` is told of the frames done.
+
+        Raises:
+            MediaError: if the clip cannot be decoded. Nothing of it is left then.
+        """
+        self.places.discard(clip.clip_id)
+        try:
+            hashes = self._write(clip, on_frames)
+        except MediaError:
+            self.places.discard(clip.clip_id)
+            raise
+        row = self._row(clip, hashes)
+        self.places.keep(clip.clip_id, self.fingerprint(clip), row)
+        return row
+
+    def _write(self, clip: Clip, on_frames: Callable[[int], Any]) -> dict[str, str]:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(self._lossless(clip, name)) for name in self.variants.names}
+            shown = {}
+            if self.places.previews:
+                paths = {name: self.places.preview(clip.clip_id, name) for name in self.variants.names}
+                shown = {
+                    name: stack.enter_context(PreviewWriter(path, self._fps(clip))) for name, path in paths.items()
+                }
+            for name, frames in self.variants.run(self._pieces(clip), clip.clip_id):
+                files[name].write(frames)
+                if name in shown:
+                    shown[name].write(frames)
+                if name == self.variants.names[-1]:
+                    on_frames(len(frames))
+            return {name: file.sha256 for name, file in files.items()}
+
+    def _lossless(self, clip: Clip, variant: str) -> LosslessWriter:
+        meta = {
+            "clip_id": clip.clip_id,
+            "variant": variant,
+            "source_id": clip.source_id,
+            "source": Path(clip.path).name,
+            "start_frame": clip.start_frame,
+            "frame_interval": self.frame_interval,
+            "fingerprint": self.fingerprint(clip),
+        }
+        path = self.places.clip(clip.clip_id, variant)
+        return LosslessWriter(path, self._fps(clip), frames=len(self.indices(clip)), meta=meta)
+
+    def _pieces(self, clip: Clip) -> Iterator[Frames]:
+        indices = self.indices(clip)
+        size = piece_frames(self.resolution)
+        for start in range(0, len(indices), size):
+            yield resize_crop(read_clip(clip, indices[start : start + size]), self.resolution)
+
+    def _fps(self, clip: Clip) -> float:
+        return (clip.fps or IMAGE_FPS) / self.frame_interval if clip.kind == "video" else IMAGE_FPS
+
+    def _row(self, clip: Clip, hashes: dict[str, str]) -> dict[str, str]:
+        return {
+            "clip_id": clip.clip_id,
+            "frames": str(len(self.indices(clip))),
+            "height": str(self.resolution[0]),
+            "width": str(self.resolution[1]),
+            "fps": f"{self._fps(clip):.6g}",
+            "source": clip.path,
+            "start_frame": str(clip.start_frame),
+            **{f"{name}_sha256": value for name, value in hashes.items()},
+        }

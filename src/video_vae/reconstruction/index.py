@@ -1,0 +1,111 @@
+"""Where a clip's files lie, what was made of it, and whether that can be kept.
+
+Each finished clip leaves a record in NAME/records. A clip is made again unless its record has the fingerprint of
+everything that shapes it (weights, settings, source) and all its files are there, so neither a half-written clip nor
+one of other weights is ever taken for a good one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from video_vae.data.storage import LOSSLESS_SUFFIX, PREVIEW_SUFFIX, lossless_info
+from video_vae.data.table import write_rows
+from video_vae.errors import UserError
+from video_vae.provenance import write_json_atomic
+
+FAILED_COLUMNS = ("clip_id", "path", "reason")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """The files of one run's clips."""
+
+    name: Path
+    """What `--save-dir` names: NAME_ori, NAME_preview and so on lie beside it, records in it."""
+    variants: tuple[str, ...]
+    """`ori` first."""
+    previews: bool
+
+    def clip(self, clip_id: str, variant: str) -> Path:
+        """Name the lossless file of a variant."""
+        return self._beside(variant) / f"{clip_id}{LOSSLESS_SUFFIX}"
+
+    def preview(self, clip_id: str, variant: str) -> Path:
+        """Name the preview of a variant."""
+        return self._beside("preview") / f"{clip_id}_{variant}{PREVIEW_SUFFIX}"
+
+    def record(self, clip_id: str) -> Path:
+        """Name the record of a clip."""
+        return self.name / "records" / f"{clip_id}.json"
+
+    def files(self, clip_id: str) -> list[Path]:
+        """Name all files of a clip but its record."""
+        previews = [self.preview(clip_id, variant) for variant in self.variants] if self.previews else []
+        return [self.clip(clip_id, variant) for variant in self.variants] + previews
+
+    def kept(self, clip_id: str, fingerprint: str) -> dict[str, str] | None:
+        """Return the index row of a clip that is complete and up to date, otherwise None."""
+        try:
+            record = json.loads(self.record(clip_id).read_text(encoding="utf-8"))
+            row: dict[str, str] = record["row"]
+            sizes: dict[str, int] = record["bytes"]
+            if record["fingerprint"] != fingerprint:
+                return None
+            if any(file.stat().st_size != sizes[_key(file)] for file in self.files(clip_id)):
+                return None
+            hashes = {variant: lossless_info(self.clip(clip_id, variant)).sha256 for variant in self.variants}
+        except (OSError, ValueError, KeyError, TypeError, UserError):
+            return None
+        return row if all(row[f"{variant}_sha256"] == found for variant, found in hashes.items()) else None
+
+    def keep(self, clip_id: str, fingerprint: str, row: Mapping[str, str]) -> None:
+        """Record a clip whose files are all in place."""
+        sizes = {_key(file): file.stat().st_size for file in self.files(clip_id)}
+        write_json_atomic(self.record(clip_id), {"fingerprint": fingerprint, "row": dict(row), "bytes": sizes})
+
+    def discard(self, clip_id: str) -> None:
+        """Remove a clip's record, then its files."""
+        for file in (self.record(clip_id), *self.files(clip_id)):
+            file.unlink(missing_ok=True)
+
+    def discard_others(self, clip_ids: Iterable[str]) -> list[str]:
+        """Remove what earlier runs made of clips other than these; return their names."""
+        wanted = set(clip_ids)
+        others = sorted(file.stem for file in self.record("*").parent.glob("*.json") if file.stem not in wanted)
+        for clip_id in others:
+            self.discard(clip_id)
+        return others
+
+    def _beside(self, suffix: str) -> Path:
+        return self.name.with_name(f"{self.name.name}_{suffix}")
+
+
+def _key(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
+
+
+def index_columns(variants: Sequence[str]) -> tuple[str, ...]:
+    """List the columns of index.csv; the hashes are of the pixels, uint8 (T,H,W,3)."""
+    hashes = (f"{variant}_sha256" for variant in variants)
+    return ("clip_id", "frames", "height", "width", "fps", "source", "start_frame", *hashes)
+
+
+def write_index(path: Path, variants: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write index.csv: one row a reconstructed clip."""
+    columns = index_columns(variants)
+    write_rows(path, columns, ([str(row[name]) for name in columns] for row in rows))
+
+
+def write_failed(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Write failed.csv: one row a clip that could not be reconstructed, and why."""
+    write_rows(path, FAILED_COLUMNS, ([row[name] for name in FAILED_COLUMNS] for row in rows))
+
+
+def beside(index: Path, name: str) -> Path:
+    """Name a file that belongs to an index: `failed.csv` beside index.csv, `shard_0.failed.csv` beside shard_0.csv."""
+    return index.with_name(name if index.stem == "index" else f"{index.stem}.{name}")

@@ -1,0 +1,64 @@
+"""Small real files and nets that several tests work on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from video_vae.data.storage import write_lossless
+from video_vae.data.table import Clip
+from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
+
+TEMPORAL = {
+    "base_channels": 4,
+    "layers_per_block": 1,
+    "channel_multipliers": [1, 1, 1, 1],
+    "temporal_downsample": [False, True, True],
+    "norm_num_groups": 2,
+}
+SPATIAL = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4}
+
+
+def make_clip(folder: Path, name: str, frames: int, **fields: object) -> Clip:
+    """Write a video of 48x56 pixels, coloured blocks that change from frame to frame; return its row."""
+    path = folder / f"{name}.mkv"
+    rng = np.random.default_rng(len(name) + frames)
+    coarse = rng.integers(0, 256, (frames, 6, 7, 3), dtype=np.uint8)
+    write_lossless(path, coarse.repeat(8, axis=1).repeat(8, axis=2), 25)
+    values = {
+        "clip_id": name,
+        "path": str(path),
+        "kind": "video",
+        "source_id": name,
+        "start_frame": 0,
+        "num_frames": frames,
+        "height": 48,
+        "width": 56,
+        "fps": 25.0,
+        "aspect_ratio": 48 / 56,
+        "resolution": 48 * 56,
+        "text": "",
+        "split": "train",
+    }
+    return Clip(**(values | fields))  # type: ignore[arg-type]
+
+
+def make_spatial(folder: Path, seed: int = 0) -> AutoencoderKL:
+    """Save a spatial VAE with random weights."""
+    torch.manual_seed(seed)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    net = AutoencoderKL(**SPATIAL, **blocks)
+    net.save_pretrained(folder)
+    return net.eval()
+
+
+def make_video_vae(folder: Path, seed: int = 0, chunk_frames: int | None = 17) -> VideoAutoencoderKL:
+    """Save a whole video VAE with random weights."""
+    spatial = make_spatial(folder / "spatial", seed)
+    temporal = TemporalAutoencoderKL(**TEMPORAL)
+    model = VideoAutoencoderKL(spatial, temporal, scaling_factor=0.5, chunk_frames=chunk_frames)
+    model.save_pretrained(folder / "model")
+    return model.eval()
