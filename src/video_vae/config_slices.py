@@ -110,7 +110,7 @@ def baselines_slice(config: Config) -> Slice:
             "data.frame_interval",
             "reconstruction.max_frames",
             *SPATIAL_SOURCE,
-            "model.scaling_factor",
+            "model.chunk_frames",
         ],
     )
 
