@@ -84,6 +84,6 @@ def load_video_vae(folder: Path) -> VideoAutoencoderKL:
     """
     try:
         return VideoAutoencoderKL.from_pretrained(str(folder), local_files_only=True, low_cpu_mem_usage=False)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"model {folder}: cannot be loaded ({reason}); give a stage's model folder") from error
