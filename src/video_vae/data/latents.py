@@ -85,6 +85,8 @@ class LatentCache:
         self._latent_size: tuple[int, int] | None = None
         self.failed: dict[str, str] = {}
         """Clips that could not be encoded, and why."""
+        self.dtypes: set[str] = set()
+        """Number formats of the stored moments."""
         wanted = {
             "spatial_sha256": spatial_sha256,
             "resolution": None if resolution is None else list(resolution),
@@ -94,6 +96,7 @@ class LatentCache:
             note = self._read_note(file)
             _check_note(file, note, wanted)
             self.failed |= note["failed"]
+            self.dtypes.add(str(note.get("dtype")))
         if not self._places:
             raise UserError("the latent cache holds no clips; give its .safetensors files, made by encode-latents")
 
