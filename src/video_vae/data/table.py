@@ -53,13 +53,13 @@ _INTEGERS = ("start_frame", "num_frames", "height", "width", "resolution")
 def read_table(path: str | Path) -> list[Clip]:
     """Read a table of clips.
 
-    A CSV or parquet file that a manifest did not write (only `path` is required) is probed and completed first.
+    A CSV or parquet file that a manifest did not write (only `path` is required) or a folder is probed first.
 
     Raises:
         UserError: if the file is missing, empty, or a cell does not fit its column; names the row.
     """
     table = Path(path)
-    if table.suffix.lower() != ".parquet":
+    if table.suffix.lower() != ".parquet" and not table.is_dir():
         header, rows = read_csv_rows(table)
         if set(COLUMNS) <= set(header):
             clips = [_clip(row, f"{table}, row {number}") for number, row in enumerate(rows, 2)]
@@ -79,10 +79,12 @@ def read_csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, restval="")
+            first = stream.readline()
+            stream.seek(0)
+            reader = csv.DictReader(stream, restval="", delimiter=_delimiter(first))
             header = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = header
-            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+            rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
     except OSError as error:
         raise UserError(f"table {path}: {error.strerror}; give a CSV with a `path` column") from None
     except UnicodeDecodeError:
@@ -92,6 +94,11 @@ def read_csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not header:
         raise UserError(f"table {path} is empty; give a CSV with a `path` column")
     return header, rows
+
+
+def _delimiter(header: str) -> str:
+    """Guess what separates the columns: some spreadsheets write semicolons or tabs."""
+    return next((mark for mark in ",;\t" if mark in header), ",")
 
 
 def _clip(row: dict[str, str], where: str) -> Clip:

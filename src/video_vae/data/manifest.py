@@ -1,0 +1,215 @@
+"""Make the tables of clips: probe every file, say why some cannot be used, hold some out."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import re
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from video_vae.config import Data, load_config
+from video_vae.data.probing import Outcome, probe_files
+from video_vae.data.sources import Candidate, Found, Rejected, collect, rejections
+from video_vae.data.split import assign_split, cut_segments
+from video_vae.data.table import Clip, write_rows, write_table
+from video_vae.data.video import MediaInfo, Reason
+from video_vae.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+_SLUG_LENGTH = 80
+
+MOST_LOGGED = 20
+"""Rejected files named in the log; rejected.csv has all."""
+
+
+def build_manifest(found: Found, data: Data, seed: int, workers: int) -> tuple[list[Clip], list[Rejected]]:
+    """Turn candidates into clips with their split, and list what was rejected.
+
+    Raises:
+        UserError: if nothing usable is left, or too little to hold something out.
+    """
+    clips, rejected = usable_clips(found, data, workers)
+    if data.split.by == "segment":
+        if data.split.segment_frames < _span(data):
+            raise UserError(
+                f"data.split.segment_frames is {data.split.segment_frames}, fewer than the {_span(data)} frames "
+                "that data.min_frames and data.frame_interval need; raise it"
+            )
+        declared = {item.path for item in found.candidates if item.start_frame is not None}
+        clips = [piece for clip in clips for piece in _pieces(clip, data, whole=clip.path not in declared)]
+    return assign_split(_name_clips(clips), data.split, seed), rejected
+
+
+def complete_table(table: Path) -> list[Clip]:
+    """Make clips of a table that has little more than paths (or of a folder); rejected files are logged.
+
+    Raises:
+        UserError: if it cannot be read or holds nothing usable.
+    """
+    clips, rejected = usable_clips(collect([str(table)]), Data(min_frames=1, min_size=8), default_workers())
+    _log_rejected(rejected)
+    return _name_clips(clips)
+
+
+def _log_rejected(rejected: Sequence[Rejected]) -> None:
+    for row in rejected[:MOST_LOGGED]:
+        log.warning("left out %s: %s (%s)", row.path, row.reason, row.detail)
+    if len(rejected) > MOST_LOGGED:
+        log.warning("left out %d more files", len(rejected) - MOST_LOGGED)
+
+
+def usable_clips(found: Found, data: Data, workers: int) -> tuple[list[Clip], list[Rejected]]:
+    """Probe the candidates; return clips without id (sorted by path and start) and all rejections.
+
+    Raises:
+        UserError: if nothing usable is left.
+    """
+    outcomes = probe_files(sorted({item.path for item in found.candidates}), workers)
+    rejected = list(found.rejected)
+    clips: list[Clip] = []
+    first: dict[tuple[str, int, int], str] = {}
+    for candidate in sorted(found.candidates, key=lambda item: (not item.listed, item.path, item.start_frame or 0)):
+        made = _clip(candidate, outcomes[candidate.path], data)
+        if isinstance(made, Clip):
+            place = (made.source_id, made.start_frame, made.num_frames)
+            if place not in first:
+                first[place] = made.path
+                clips.append(made)
+                continue
+            detail = "listed twice" if first[place] == made.path else f"same content as {first[place]}"
+            made = Rejected(path=made.path, reason="duplicate", detail=detail)
+        rejected.append(made)
+    if not clips:
+        raise UserError(_nothing_usable(rejected, found.skipped))
+    return sorted(clips, key=lambda clip: (clip.path, clip.start_frame, clip.num_frames)), rejected
+
+
+def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected:
+    info = outcome.info
+    if outcome.error is not None or info is None:
+        error = outcome.error
+        return Rejected(
+            path=candidate.path,
+            reason=error.reason if error else "unreadable",
+            detail=error.detail if error else "no answer",
+        )
+    start = (candidate.start_frame or 0) if info.kind == "video" else 0
+    count = info.num_frames - start
+    if info.kind == "video" and candidate.num_frames is not None:
+        count = candidate.num_frames
+    problem = _unfit(info, start, count, data)
+    if problem:
+        return Rejected(path=candidate.path, reason=problem[0], detail=problem[1])
+    return Clip(
+        clip_id=candidate.clip_id if _SAFE_ID.fullmatch(candidate.clip_id) else "",
+        path=candidate.path,
+        kind=info.kind,
+        source_id=outcome.sha256[:16],
+        start_frame=start,
+        num_frames=count,
+        height=info.height,
+        width=info.width,
+        fps=info.fps,
+        aspect_ratio=info.height / info.width,
+        resolution=info.height * info.width,
+        text=candidate.text,
+        split=candidate.split,
+    )
+
+
+def _unfit(info: MediaInfo, start: int, count: int, data: Data) -> tuple[Reason, str] | None:
+    if min(info.height, info.width) < data.min_size:
+        return "too small", f"{info.height}x{info.width} pixels, data.min_size is {data.min_size}"
+    if info.kind == "image":
+        return None
+    if start + count > info.num_frames or count < 1:
+        return "too short", f"the segment needs {max(count, 1)} frames from {start}, the file has {info.num_frames}"
+    if count < _span(data):
+        interval = f" with data.frame_interval {data.frame_interval}" if data.frame_interval > 1 else ""
+        return "too short", f"{count} frames, data.min_frames is {data.min_frames}{interval}"
+    return None
+
+
+def _span(data: Data) -> int:
+    """Count the source frames that the fewest frames allowed span."""
+    return (data.min_frames - 1) * data.frame_interval + 1
+
+
+def _pieces(clip: Clip, data: Data, *, whole: bool) -> list[Clip]:
+    """Cut whole videos; segments that a table declared stay as they are."""
+    pieces = cut_segments(clip, data.split.segment_frames, _span(data)) if whole else [clip]
+    return [replace(piece, clip_id="") for piece in pieces] if len(pieces) > 1 else pieces
+
+
+def _name_clips(clips: Sequence[Clip]) -> list[Clip]:
+    """Give every clip a readable unique id; a hash of the content follows only where two would share one."""
+    lengths: dict[str, int] = {}
+    for clip in clips:
+        lengths[clip.source_id] = lengths.get(clip.source_id, 0) + 1
+    names = [clip.clip_id or _readable(clip, lengths[clip.source_id] > 1) for clip in clips]
+    shared = Counter(name.lower() for name in names)
+    result = []
+    for clip, name in zip(clips, names, strict=True):
+        unique = name
+        if shared[name.lower()] > 1:
+            text = f"{clip.source_id}:{clip.start_frame}:{clip.num_frames}"
+            unique = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+        result.append(replace(clip, clip_id=unique))
+    return result
+
+
+def _readable(clip: Clip, is_part: bool) -> str:
+    plain = unicodedata.normalize("NFKD", Path(clip.path).stem).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)[:_SLUG_LENGTH].strip("-._") or "clip"
+    return f"{slug}_f{clip.start_frame:06d}" if is_part or clip.start_frame else slug
+
+
+def _nothing_usable(rejected: Sequence[Rejected], skipped: int) -> str:
+    counts = Counter(row.reason for row in rejected)
+    if not counts:
+        return f"no video or image in data.sources ({skipped} other files); name folders or files with clips"
+    summary = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    sample = min(rejected, key=lambda row: row.path)
+    return f"no usable clip among {len(rejected)} files: {summary}; for example {sample.path}: {sample.detail}"
+
+
+def default_workers() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `manifest`."""
+    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument("--output-dir", type=Path, default=Path("results/data"), help="[results/data]")
+    parser.add_argument("--packages-dir", type=Path, default=Path("resources"), help="fetched packages [resources]")
+    parser.add_argument("--workers", type=int, default=default_workers(), help="files probed at once [cores]")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write manifest.csv, rejected.csv, train.csv and test.csv."""
+    config = load_config(args.config)
+    found = collect(config.data.sources, config.data.packages, args.packages_dir)
+    clips, rejected = build_manifest(found, config.data, config.seed, args.workers)
+    folder: Path = args.output_dir
+    write_rows(folder / "rejected.csv", ("path", "reason", "detail"), rejections(rejected))
+    sides = {side: [clip for clip in clips if clip.split == side] for side in ("train", "test")}
+    for side, members in sides.items():
+        write_table(folder / f"{side}.csv", members)
+    write_table(folder / "manifest.csv", clips)
+    _log_rejected(rejected)
+    if found.skipped:
+        log.info("%d other files in the folders are not videos or images", found.skipped)
+    sys.stdout.write(
+        f"{folder}: {len(clips)} clips of {len({clip.source_id for clip in clips})} files "
+        f"({len(sides['train'])} train, {len(sides['test'])} test), {len(rejected)} rejected\n"
+    )

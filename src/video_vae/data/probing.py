@@ -1,0 +1,153 @@
+"""Look into many files at once, in processes of their own: a decoder that hangs or crashes costs one file, not the run.
+
+``python -m video_vae.data.probing`` is the worker: a JSON string (a path) a line in, a JSON object a line out.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from video_vae.data.video import MediaError, MediaInfo, probe
+from video_vae.files import sha256_file
+from video_vae.progress import progress
+
+LIMIT_SECONDS = 60.0
+"""Time that a file may take, plus a second for every `LIMIT_BYTES`."""
+LIMIT_BYTES = 20e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a file is and the sha256 of its content, or why it cannot be used."""
+
+    info: MediaInfo | None = None
+    sha256: str = ""
+    error: MediaError | None = None
+
+
+def probe_files(paths: Sequence[str], workers: int, limit: float = LIMIT_SECONDS) -> dict[str, Outcome]:
+    """Probe and hash files in parallel, with a progress bar; every path gets an outcome."""
+    pending = deque(paths)
+    outcomes: dict[str, Outcome] = {}
+    team = [_Worker(limit) for _ in range(max(1, min(workers, len(pending))))] if pending else []
+    with progress(total=len(pending), desc="probe", unit="files") as bar, selectors.DefaultSelector() as selector:
+        try:
+            while len(outcomes) < len(paths):
+                for worker in team:
+                    if worker.path is None and pending:
+                        worker.start(pending.popleft(), selector)
+                ready = {key.fd for key, _ in selector.select(timeout=0.5)}
+                for worker in team:
+                    outcome = worker.poll(ready, selector)
+                    if outcome is not None:
+                        outcomes[worker.finish()] = outcome
+                        bar.update()
+        finally:
+            for worker in team:
+                worker.stop()
+    return outcomes
+
+
+class _Worker:
+    """A process that looks into one file at a time, started anew after a crash or a hang."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.path: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._deadline = 0.0
+
+    def start(self, path: str, selector: selectors.BaseSelector) -> None:
+        if self._process is None:
+            command = [sys.executable, "-m", "video_vae.data.probing"]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            selector.register(_pipe(self._process.stdout), selectors.EVENT_READ)
+        self.path = path
+        self._deadline = time.monotonic() + self.limit + _size(path) / LIMIT_BYTES
+        try:
+            pipe = _pipe(self._process.stdin)
+            pipe.write(json.dumps(path).encode() + b"\n")
+            pipe.flush()
+        except BrokenPipeError:  # it died; reading its answer will tell
+            pass
+
+    def poll(self, ready: set[int], selector: selectors.BaseSelector) -> Outcome | None:
+        """Return the outcome if there is one by now; `ready` holds the pipes with something to read."""
+        if self.path is None or self._process is None:
+            return None
+        output = _pipe(self._process.stdout)
+        answered = output.fileno() in ready
+        line = output.readline() if answered else b""
+        if line.endswith(b"\n"):
+            return _outcome(json.loads(line))
+        if not answered and time.monotonic() < self._deadline:
+            return None
+        detail = f"no answer from the decoder within {self.limit:.0f} s"
+        if answered:
+            code = self._process.wait()
+            detail = f"the decoder crashed ({signal.Signals(-code).name if code < 0 else f'status {code}'})"
+        selector.unregister(output)
+        self.stop()
+        return Outcome(error=MediaError("unreadable", detail))
+
+    def finish(self) -> str:
+        path, self.path = self.path, None
+        return path or ""
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise RuntimeError("the worker was started without pipes")
+    return stream
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def _outcome(values: dict[str, object]) -> Outcome:
+    if "reason" in values:
+        return Outcome(error=MediaError(values["reason"], str(values["detail"])))  # type: ignore[arg-type]
+    return Outcome(info=MediaInfo(**values["info"]), sha256=str(values["sha256"]))  # type: ignore[arg-type]
+
+
+def _look(path: str) -> dict[str, object]:
+    try:
+        return {"info": asdict(probe(path)), "sha256": sha256_file(path)}
+    except MediaError as error:
+        return {"reason": error.reason, "detail": error.detail}
+    except Exception as error:  # whatever a decoder raises on a broken file, the file is at fault
+        return {"reason": "unreadable", "detail": f"{type(error).__name__}: {error}"}
+
+
+def serve() -> None:
+    """Answer paths on stdin until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(_look(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,206 @@
+"""Find out which files a config names: folders to scan, tables of clips, single files, fetched packages."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from video_vae.data.table import read_csv_rows
+from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Reason
+from video_vae.errors import UserError
+
+TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".tsv"})
+OTHER_MEDIA_SUFFIXES = frozenset(
+    {".aac", ".cr2", ".dng", ".flac", ".m4a", ".mp3", ".nef", ".ogg", ".opus", ".psd", ".rm", ".rmvb", ".svg", ".wav"}
+)
+"""Sound, drawings, raw photographs: media, but nothing to train on."""
+
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A file, or a part of one, that may become a clip."""
+
+    path: str
+    listed: bool = False
+    """Named by a table (which wins over a mere find in a folder)."""
+    start_frame: int | None = None
+    num_frames: int | None = None
+    clip_id: str = ""
+    text: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A row of rejected.csv."""
+
+    path: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(kw_only=True)
+class Found:
+    """All that the sources hold; `skipped` counts files that do not look like media."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    skipped: int = 0
+
+
+def collect(sources: Sequence[str], packages: Sequence[str] = (), packages_dir: str | Path = "resources") -> Found:
+    """List the candidates of all sources, and of the packages that no table refers to, in a fixed order.
+
+    Raises:
+        UserError: if there is no source, one does not exist or is an address, or a table cannot be read.
+    """
+    if not sources and not packages:
+        raise UserError("data.sources is empty; name folders with clips, files, or CSV tables with a `path` column")
+    found = Found()
+    for source in sources:
+        _add_source(found, source, Path(packages_dir))
+    for name in packages:
+        folder = Path(packages_dir) / name
+        if not folder.is_dir():
+            raise UserError(f"package {name} is not in {packages_dir}; run `video-vae fetch CONFIG {name}`")
+        inside = folder.resolve()
+        if not any(item.listed and inside in Path(item.path).resolve().parents for item in found.candidates):
+            _scan_folder(found, folder)
+    return found
+
+
+def _add_source(found: Found, source: str, packages_dir: Path) -> None:
+    if _ADDRESS.match(source):
+        raise UserError(f"data.sources: {source} is an address; download the clips and name the folder they are in")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        _scan_folder(found, path)
+    elif not path.exists():
+        raise UserError(f"data.sources: {source} does not exist (looked in {Path.cwd()}); correct the path")
+    elif path.suffix.lower() in TABLE_SUFFIXES:
+        _read_rows(found, path, packages_dir)
+    else:
+        _add_file(found, Candidate(path=str(path), listed=True))
+
+
+def _scan_folder(found: Found, folder: Path) -> None:
+    def unreadable(error: OSError) -> None:
+        found.rejected.append(
+            Rejected(path=printable(str(error.filename)), reason="unreadable", detail=f"folder: {error.strerror}")
+        )
+
+    names: list[str] = []
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        here = os.path.realpath(parent)
+        folders[:] = [] if here in seen else [name for name in folders if not name.startswith(".")]
+        names += [] if here in seen else [os.path.join(parent, name) for name in files]  # noqa: PTH118 (raw names)
+        seen.add(here)
+    for name in sorted(names):
+        suffix = Path(name).suffix.lower()
+        if Path(name).name.startswith(".") or suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES | OTHER_MEDIA_SUFFIXES:
+            found.skipped += 1
+        else:
+            _add_file(found, Candidate(path=name))
+
+
+def _add_file(found: Found, candidate: Candidate) -> None:
+    """Accept a candidate, unless its name alone rules it out."""
+    detail = ""
+    if printable(candidate.path) != candidate.path:
+        detail = "the file name is not UTF-8; rename the file"
+    elif Path(candidate.path).suffix.lower() in OTHER_MEDIA_SUFFIXES:
+        detail = "not a video or image"
+    if detail:
+        found.rejected.append(Rejected(path=printable(candidate.path), reason="unreadable", detail=detail))
+    else:
+        found.candidates.append(candidate)
+
+
+def printable(path: str) -> str:
+    r"""Write bytes of a path that are not UTF-8 as escapes (`\xe9`)."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _read_rows(found: Found, table: Path, packages_dir: Path) -> None:
+    rows = _parquet_rows(table) if table.suffix.lower() == ".parquet" else read_csv_rows(table)[1]
+    header = list(rows[0]) if rows else []
+    if rows and "path" not in header:
+        near = difflib.get_close_matches("path", header, n=1, cutoff=0.3)
+        hint = f"; is it {near[0]!r}?" if near else ""
+        raise UserError(f"{table} has no column `path` (it has {', '.join(header)}){hint} Rename that column to `path`")
+    for number, row in enumerate(rows, 2):
+        where = f"{table}, row {number}"
+        values = {key: value.strip() for key, value in row.items()}
+        if _ADDRESS.match(values["path"]):
+            raise UserError(f"{where}: {values['path']} is an address; download the clips and name local paths")
+        if values.get("split", "").lower() not in ("", "train", "test"):
+            raise UserError(f"{where}: split is {values['split']!r}; use train or test, or leave it empty")
+        path = _resolve(row["path"], table, packages_dir)
+        try:
+            _add_file(found, _candidate(path, values))
+        except ValueError as error:
+            found.rejected.append(Rejected(path=path, reason="unreadable", detail=f"{where}: {error}"))
+
+
+def _candidate(path: str, values: Mapping[str, str]) -> Candidate:
+    """Build the candidate of a row; without `start_frame`, `num_frames` is what some tool measured: not a wish."""
+    if not path:
+        raise ValueError("no path")
+    start = _frames(values, "start_frame")
+    return Candidate(
+        path=path,
+        listed=True,
+        start_frame=start,
+        num_frames=None if start is None else _frames(values, "num_frames"),
+        clip_id=values.get("clip_id", ""),
+        text=values.get("text", ""),
+        split=values.get("split", "").lower(),
+    )
+
+
+def _frames(values: Mapping[str, str], column: str) -> int | None:
+    value = values.get(column, "")
+    if not value:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if number < 0 or number != int(number):
+        raise ValueError(f"{column} is {value!r}, not a number of frames")
+    return int(number)
+
+
+def _resolve(given: str, table: Path, packages_dir: Path) -> str:
+    """Find the file of a row: beside the table, else from the working folder, else among the packages."""
+    for text in (given, given.strip()):
+        path = Path(text).expanduser()
+        places = (path,) if path.is_absolute() else (table.parent / path, path, packages_dir / path)
+        for place in places:
+            if text and place.is_file():
+                return str(place)
+    return str(Path(given.strip()).expanduser()) if given.strip() else ""
+
+
+def _parquet_rows(table: Path) -> list[dict[str, str]]:
+    import pandas
+
+    try:
+        frame = pandas.read_parquet(table)
+    except (OSError, ValueError) as error:
+        raise UserError(f"table {table} is not a parquet file: {' '.join(str(error).split())}") from None
+    texts = frame.astype(object).where(frame.notna(), "")
+    return [{str(name): str(value) for name, value in row.items()} for row in texts.to_dict("records")]
+
+
+def rejections(rows: Sequence[Rejected]) -> Iterator[tuple[str, str, str]]:
+    """Yield the rows of rejected.csv in a fixed order."""
+    for row in sorted(rows, key=lambda item: (item.path, item.reason, item.detail)):
+        yield row.path, row.reason, row.detail
