@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +17,6 @@ from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
 from video_vae.errors import UserError
 from video_vae.training.plan import StagePlan, Window
-
-log = logging.getLogger(__name__)
 
 ATTEMPTS = 32
 """Draws for one position before giving up."""
@@ -147,9 +144,7 @@ def _read_position(
         try:
             return window, source.read(window)
         except MediaError as error:
-            path = source.clips[window.row].path
-            failures.append(Failure(path=path, reason=str(error)))
-            log.warning("step %d: %s: %s; another clip is drawn in its place", step, path, error)
+            failures.append(Failure(path=source.clips[window.row].path, reason=str(error)))
     raise UserError(
         f"step {step}: {ATTEMPTS} draws one after another could not be read, the last one {failures[-1].path} "
         f"({failures[-1].reason}); see whether the files are still there"

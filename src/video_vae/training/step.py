@@ -32,10 +32,11 @@ class Draws:
 
 def sample(posterior: DiagonalGaussian, seeds: Sequence[int]) -> Tensor:
     """Draw from a posterior over (B,...), each clip with noise of its own seed, made on the posterior's device."""
-    noise = torch.empty_like(posterior.mean)
-    for row, seed in zip(noise, seeds, strict=True):
-        row.normal_(generator=torch.Generator(row.device).manual_seed(seed))
-    return posterior.mean + posterior.std * noise
+    # Made whole and contiguous: what a generator fills into a tensor depends on the tensor's strides.
+    shape, device = posterior.mean.shape[1:], posterior.mean.device
+    generators = (torch.Generator(device).manual_seed(seed) for seed in seeds)
+    noise = [torch.randn(shape, generator=generator, device=device) for generator in generators]
+    return posterior.mean + posterior.std * torch.stack(noise)
 
 
 class StageLoss(nn.Module):

@@ -94,6 +94,7 @@ class Trainer:
         self.validated: dict[str, float] = {}
         """Figures of the last validation."""
         self.model = self._wrapped()
+        self._reported: set[str] = set()
         self._stop = StopRequest()
         self._clock = Stopwatch(ranks.device)
         self._saved_at = time.monotonic()
@@ -248,6 +249,9 @@ class Trainer:
             return
         for failure in chain.from_iterable(self.ranks.gather(batch.failures)):
             self.journal.write("failed_clip", batch.step, path=failure.path, reason=failure.reason)
+            if self.ranks.first and failure.path not in self._reported:
+                log.warning("step %d: %s: %s; other clips take its place", batch.step, failure.path, failure.reason)
+                self._reported.add(failure.path)
         drawn, failed = self.counters.drawn + agreed.drawn, self.counters.failed + agreed.failed
         if failed > self.task.max_failed_share * max(drawn, FAIR_DRAWS):
             self._give_up(
