@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-NEED_GB=8
+NEED_GB=10 # 7 stay
 cache=${VIDEO_VAE_ENV_CACHE:-${XDG_CACHE_HOME:-${HOME:-$PWD}/.cache}/video-vae}
 hash=$({ sha256sum requirements.lock 2>/dev/null || shasum -a 256 requirements.lock; } | cut -c1-16)
 env=$cache/env-$hash
@@ -57,7 +57,7 @@ install() {
     if [ $((SECONDS - shown)) -ge 10 ]; then
       shown=$SECONDS
       if grep -q '^Installing collected packages' "$env/pip.log"; then
-        say "installing, $SECONDS s"
+        say "$(find "$env"/lib*/python3*/site-packages -maxdepth 1 -name '*.dist-info' | wc -l) packages installed, $SECONDS s"
       else
         say "$(grep -c '^Collecting ' "$env/pip.log") of at most $total packages fetched, $SECONDS s"
       fi

@@ -165,6 +165,15 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
+def retyped(values: Any) -> Any:
+    """Turn the text `null` into None, nested: Snakemake reads what `--config` gives as text, whatever it looks like."""
+    if isinstance(values, Mapping):
+        return {key: retyped(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [retyped(value) for value in values]
+    return None if values == "null" else values
+
+
 def _owner(runs: Mapping[str, Config], name: str, key: Callable[[Config], Any]) -> str:
     wanted = key(runs[name])
     return next(other for other, config in runs.items() if key(config) == wanted)

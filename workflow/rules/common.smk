@@ -26,7 +26,7 @@ shell.prefix(
 )
 
 try:
-    CONFIG = parse_config(config)
+    CONFIG = parse_config(slices.retyped(config))
     RUNS = slices.resolve(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -28,8 +28,9 @@ rule prepare_manifest:
 rule train_spatial:
     input:
         train=lambda wildcards: data_file(wildcards.experiment, "train"),
+        test=lambda wildcards: data_file(wildcards.experiment, "test"),
     output:
-        model=directory("results/{experiment}/spatial/model"),
+        model=directory("results/{experiment}/spatial"),
     log:
         "logs/{experiment}/train_spatial.log",
     benchmark:
@@ -39,7 +40,6 @@ rule train_spatial:
     threads: 64
     params:
         settings=argument(slices.spatial_slice),
-        folder=folder_of("model"),
     shell:
         "logged {log} python -m video_vae train-spatial {params.settings:q}"
         " --data-path {input.train} --valid-path {input.test} --output {output.model}"

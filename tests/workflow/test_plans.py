@@ -1,0 +1,149 @@
+"""What Snakemake plans: the exact job sets, from nothing, from a finished run, and after each kind of change."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+import yaml
+
+from workflow.conftest import ROOT, Checkout, jobs
+
+SCORES = {"collect_metrics": 1, "make_report": 1, "all": 1}
+FROM_STAGE_3 = {"train_stage3": 1, "reconstruct_clips": 1, "evaluate_clips": 1, **SCORES}
+FROM_STAGE_2 = {"train_stage2": 1, "train_stage3": 1, "reconstruct_clips": 2, "evaluate_clips": 2, **SCORES}
+ALL_SCORES = {"evaluate_clips": 3, "evaluate_baselines": 1, **SCORES}
+FROM_LATENTS = {
+    "cache_latents": 1,
+    "train_stage1": 1,
+    "train_stage2": 1,
+    "train_stage3": 1,
+    "reconstruct_clips": 3,
+    "evaluate_clips": 3,
+    **SCORES,
+}
+BASELINES = {"reconstruct_baselines": 1, "evaluate_baselines": 1}
+FROM_DATA = {"prepare_manifest": 1, **FROM_LATENTS, **BASELINES}
+EVERYTHING = {"fetch_package": 3, "convert_lpips": 1, **FROM_DATA}
+
+
+def test_everything_from_a_fresh_checkout(fresh: Checkout) -> None:
+    assert fresh.plan() == EVERYTHING
+
+
+def test_nothing_after_a_finished_run(done: Checkout) -> None:
+    assert done.plan() == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "planned"),
+    [
+        ({"stages": {"stage3": {"learning_rate": 3e-5}}}, FROM_STAGE_3),
+        ({"stages": {"stage2": {"steps": 7}}}, FROM_STAGE_2),
+        ({"evaluation": {"bootstrap": 10}}, ALL_SCORES),
+        ({"reconstruction": {"max_frames": 9}}, {"reconstruct_clips": 3, "reconstruct_baselines": 1, **ALL_SCORES}),
+        ({"report": {"title": "Other"}}, {"make_report": 1, "all": 1}),
+        ({"latents": {"shards": 3}}, FROM_LATENTS | {"cache_latents": 3}),
+        ({"data": {"min_frames": 5}}, FROM_DATA),
+        ({"experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}}}, FROM_STAGE_3),
+        ({"experiments": {"short": {"evaluation": {"bootstrap": 10}}}}, ALL_SCORES),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_changed_setting_plans_what_reads_it_and_what_follows(
+    done: Checkout, settings: dict[str, Any], planned: dict[str, int]
+) -> None:
+    assert done.plan(**settings) == planned
+
+
+def test_one_stage_alone_can_be_run_again(done: Checkout) -> None:
+    assert done.plan("-R", "train_stage2", "--until", "train_stage2") == {"train_stage2": 1}
+
+
+def test_a_lost_file_is_made_again_with_what_follows(own_copy: Checkout) -> None:
+    for lost in ("demo/stage2/metrics/summary.json", "metrics.csv"):
+        (own_copy.folder / "results" / lost).unlink()
+    assert own_copy.plan() == {"evaluate_clips": 1, **SCORES}
+
+
+def test_editing_the_package_repeats_no_training(own_copy: Checkout) -> None:
+    with (own_copy.folder / "src/video_vae/launch.py").open("a", encoding="utf-8") as stream:
+        stream.write("# edited\n")
+    assert own_copy.plan() == {}
+
+
+def test_new_clips_in_a_source_folder_are_seen(own_copy: Checkout) -> None:
+    clips = own_copy.folder / "clips"
+    clips.mkdir()
+    settings = {"experiment": "mine", "data": {"sources": ["clips"], "packages": []}}
+    config = ["--configfile", "config/demo.yaml", "mine.yaml"]
+    (own_copy.folder / "mine.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert own_copy.snakemake(*config).returncode == 0
+    assert jobs(own_copy.snakemake("-n", *config).stdout) == {}
+    (clips / "new.mp4").write_bytes(b"clip")
+    assert jobs(own_copy.snakemake("-n", *config).stdout) == FROM_DATA
+
+
+def test_clips_of_your_own_leave_the_demo_finished(own_copy: Checkout) -> None:
+    (own_copy.folder / "clips").mkdir()
+    own = {"experiment": "mine", "data": {"sources": ["clips"], "packages": []}}
+    assert own_copy.plan(**own) == FROM_DATA
+    (own_copy.folder / "mine.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
+    assert own_copy.snakemake("--configfile", "config/demo.yaml", "mine.yaml").returncode == 0
+    assert own_copy.plan() == SCORES
+
+
+def test_the_config_on_the_command_line_stands_alone(own_copy: Checkout) -> None:
+    config = own_copy.folder / "config" / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace("seed: 0", "seed: 9"), encoding="utf-8")
+    assert own_copy.plan() == {}
+
+
+def test_a_spatial_vae_is_trained_where_none_is_named(done: Checkout) -> None:
+    planned = done.plan(spatial={"pretrained": None})
+    assert planned == {"train_spatial": 1, **FROM_LATENTS, **BASELINES}
+
+
+def test_a_spatial_vae_from_a_hub_is_no_input_file(done: Checkout) -> None:
+    planned = done.plan(spatial={"pretrained": "someone/some_vae", "subfolder": "vae"})
+    assert planned == {**FROM_LATENTS, **BASELINES}
+
+
+def test_latents_are_not_cached_where_told_so(fresh: Checkout) -> None:
+    assert "cache_latents" not in fresh.plan(latents={"cache": "off"})
+
+
+def test_a_mistyped_key_is_one_line_with_the_nearest_known_one(fresh: Checkout) -> None:
+    result = fresh.snakemake("-n", "--configfile", "config/demo.yaml", "--config", "stagess={}")
+    assert result.returncode != 0
+    assert "unknown key stagess; did you mean stages?" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_the_papers_run_is_planned_for_a_cluster_as_typed(fresh: Checkout) -> None:
+    (fresh.folder / "clips").mkdir(exist_ok=True)
+    sources = ["--config", 'data={"sources": ["clips"]}']
+    result = fresh.snakemake("--profile", "slurm", "-n", "results/metrics.csv", *sources)
+    assert result.returncode == 0, result.stderr
+    text = result.stdout + result.stderr
+    stage3 = text.split("rule train_stage3:")[1].split("\n[")[0]
+    assert "nodes=3" in stage3 and "ranks=8" in stage3 and "gres=gpu:8" in stage3
+    assert jobs(text)["train_stage3"] == 1
+
+
+def test_a_dry_run_needs_no_torch(fresh: Checkout) -> None:
+    poison = fresh.folder / "poison"
+    poison.mkdir(exist_ok=True)
+    for name in ("torch", "torchvision", "diffusers", "lpips", "decord", "av"):
+        (poison / f"{name}.py").write_text(f"raise ImportError('{name} is not installed')\n", encoding="utf-8")
+    result = fresh.snakemake("-n", "--configfile", "config/demo.yaml", PYTHONPATH=str(poison))
+    assert result.returncode == 0, result.stderr
+    assert jobs(result.stdout + result.stderr) == EVERYTHING
+    shutil.rmtree(poison)
+
+
+def test_the_slurm_profile_binds_only_rules_that_exist() -> None:
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text(encoding="utf-8"))
+    bound = set(profile["set-resources"]) | set(profile["set-threads"])
+    assert bound <= set(EVERYTHING) | {"train_spatial"}
