@@ -55,10 +55,12 @@ def make_spatial(folder: Path, seed: int = 0) -> AutoencoderKL:
     return net.eval()
 
 
-def make_video_vae(folder: Path, seed: int = 0, chunk_frames: int | None = 17) -> VideoAutoencoderKL:
+def make_video_vae(
+    folder: Path, seed: int = 0, chunk_frames: int | None = 17, norm_scope: str = "clip"
+) -> VideoAutoencoderKL:
     """Save a whole video VAE with random weights."""
     spatial = make_spatial(folder / "spatial", seed)
-    temporal = TemporalAutoencoderKL(**TEMPORAL)
+    temporal = TemporalAutoencoderKL(**TEMPORAL, norm_scope=norm_scope)
     model = VideoAutoencoderKL(spatial, temporal, scaling_factor=0.5, chunk_frames=chunk_frames)
     model.save_pretrained(folder / "model")
     return model.eval()

@@ -138,8 +138,9 @@ def test_results_are_the_same_bytes_every_time(made: Folder) -> None:
             assert first.read_bytes() == (made.path / f"again_{variant}" / file).read_bytes()
 
 
-def test_clips_whole_and_longer_than_a_piece(made: Folder) -> None:
-    whole = make_video_vae(made.path / "whole", chunk_frames=None)
+@pytest.mark.parametrize("norm_scope", ["clip", "frame"])  # "frame" streams
+def test_clips_whole_and_longer_than_a_piece(made: Folder, norm_scope: str) -> None:
+    whole = make_video_vae(made.path / "whole", chunk_frames=None, norm_scope=norm_scope)
     config = {"reconstruction": {"max_frames": None}}
     assert made.run("uncut", config=config, model="whole/model") == 0
     expected = through(whole, made.clips[0], 50, "reconstruct")

@@ -67,7 +67,7 @@ class Maker:
                 shown = {
                     name: stack.enter_context(PreviewWriter(path, self._fps(clip))) for name, path in paths.items()
                 }
-            for name, frames in self.variants.run(self._pieces(clip), clip.clip_id):
+            for name, frames in self.variants.run(self._pieces(clip), clip.clip_id, len(self.indices(clip))):
                 files[name].write(frames)
                 if name in shown:
                     shown[name].write(frames)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from video_vae.data.transform import Frames, to_tensor, to_uint8
-from video_vae.models import VideoAutoencoderKL
+from video_vae.models import DiagonalGaussian, VideoAutoencoderKL
 
 PIECE_PIXELS = 17 * 256 * 256
 """Pixels that the spatial VAE takes at once: bounds memory on large frames."""
@@ -33,7 +33,7 @@ class Variants(Protocol):
         """Names of the variants, `ori` first."""
         ...
 
-    def run(self, pieces: Iterator[Frames], clip_id: str) -> Iterator[Piece]:
+    def run(self, pieces: Iterator[Frames], clip_id: str, num_frames: int) -> Iterator[Piece]:
         """Yield (name, frames), in order within each name."""
         ...
 
@@ -57,28 +57,60 @@ class ModelVariants:
     names: tuple[str, ...] = ("ori", "rec", "spatial")
 
     @torch.inference_mode()
-    def run(self, pieces: Iterator[Frames], clip_id: str) -> Iterator[Piece]:
-        """Yield the pieces of `ori`, `rec` and `spatial`; chunks of the model's `chunk_frames` are independent."""
-        generator = self._generator(clip_id)
-        for chunk in regroup(pieces, self.model.config["chunk_frames"]):
-            latents = []
-            for frames in chunk:
-                latent = self.model.encode_spatial(to_tensor(frames)[None].to(self.device), generator)
-                yield "ori", frames
-                yield "spatial", self._decode(latent)
-                latents.append(latent)
-            sizes = [latent.shape[2] for latent in latents]
-            restored = self._through_temporal(torch.cat(latents, dim=2), generator)
-            for part in restored.split(sizes, dim=2):
-                yield "rec", self._decode(part)
+    def run(self, pieces: Iterator[Frames], clip_id: str, num_frames: int) -> Iterator[Piece]:
+        """Yield the pieces of `ori`, `rec` and `spatial`.
 
-    def _through_temporal(self, latents: Tensor, generator: torch.Generator | None) -> Tensor:
-        posterior = self.model.temporal.encode(latents).latent_dist
-        z = posterior.mode() if generator is None else posterior.sample(generator)
-        return self.model.temporal.decode(z, latents.shape[2]).sample
+        Chunks of the model's `chunk_frames` are independent. Without chunks a strictly causal net streams, in memory
+        that does not grow with the clip; any other net needs the latents of the whole clip at once.
+        """
+        generator = self._generator(clip_id)
+        length, net = self.model.config["chunk_frames"], self.model.temporal
+        if length is None and net.config["norm_scope"] == "frame":
+            yield from self._through(pieces, num_frames, generator, net.encode_stream, net.decode_stream)
+            return
+        for start, chunk in enumerate(regroup(pieces, length)):
+            left = num_frames - start * (length or 0)
+            frames = min(length or left, left)
+            yield from self._through(chunk, frames, generator, self._encode_whole, self._decode_whole)
+
+    def _through(
+        self,
+        pieces: Iterator[Frames],
+        num_frames: int,
+        generator: torch.Generator | None,
+        encode: Callable[[Iterator[Tensor], int], Iterator[DiagonalGaussian]],
+        decode: Callable[[Iterator[Tensor], int], Iterator[Tensor]],
+    ) -> Iterator[Piece]:
+        """Pull pieces through the spatial and the temporal VAE; what is done meanwhile goes out first."""
+        done: list[Piece] = []
+
+        def spatial_latents() -> Iterator[Tensor]:
+            for frames in pieces:
+                latents = self.model.encode_spatial(to_tensor(frames)[None].to(self.device), generator)
+                done.extend([("ori", frames), ("spatial", self._decode(latents))])
+                yield latents
+
+        posteriors = encode(spatial_latents(), num_frames)
+        z = (posterior.mode() if generator is None else posterior.sample(generator) for posterior in posteriors)
+        for latents in decode(z, num_frames):
+            yield from done
+            done.clear()
+            yield "rec", self._decode(latents)
+        yield from done
+
+    def _encode_whole(self, latents: Iterator[Tensor], num_frames: int) -> Iterator[DiagonalGaussian]:
+        parts = list(latents)
+        yield self.model.temporal.encode(torch.cat(parts, dim=2)).latent_dist
+
+    def _decode_whole(self, z: Iterator[Tensor], num_frames: int) -> Iterator[Tensor]:
+        for part in z:
+            yield from self.model.temporal.decode(part, num_frames).sample.split(PIECE_FRAMES, dim=2)
 
     def _decode(self, latents: Tensor) -> Frames:
-        return to_uint8(self.model.decode_spatial(latents)[0])
+        factor = self.model.spatial_compression
+        size = piece_frames((latents.shape[3] * factor, latents.shape[4] * factor))
+        parts = latents.split(size, dim=2)
+        return np.concatenate([to_uint8(self.model.decode_spatial(part)[0]) for part in parts])
 
     def _generator(self, clip_id: str) -> torch.Generator | None:
         if self.seed is None:
@@ -102,7 +134,7 @@ class BaselineVariants:
     names: tuple[str, ...] = ("ori", "mean", "repeat")
 
     @torch.inference_mode()
-    def run(self, pieces: Iterator[Frames], clip_id: str) -> Iterator[Piece]:
+    def run(self, pieces: Iterator[Frames], clip_id: str, num_frames: int) -> Iterator[Piece]:
         """Yield the pieces of `ori` and `repeat`, and of `mean` once all frames were seen."""
         total: Any = 0
         lengths: list[int] = []
