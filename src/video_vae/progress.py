@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -35,7 +35,7 @@ def progress(
 
     `.set_postfix(loss=...)` adds figures behind the bar, `initial` is the count to start from (after a resume).
     """
-    if total is None and iterable is not None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if sys.stderr.isatty():
         return tqdm(iterable, total=total, desc=desc, unit=unit, initial=initial, dynamic_ncols=True, smoothing=0.1)

@@ -1,0 +1,65 @@
+"""Write small videos of any kind, for tests of reading."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+UPRIGHT = (1, 0, 0, 1)
+"""Display matrix of an MP4: what a player multiplies pixel positions with."""
+
+
+def write_video(
+    path: Path,
+    frames: int = 40,
+    *,
+    size: tuple[int, int] = (96, 128),
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    options: Mapping[str, str] | None = None,
+    container: Mapping[str, str] | None = None,
+    seed: int = 0,
+    every: int = 1,
+) -> Path:
+    """Write moving gradients, another picture each frame; 25 frames a second, or one in `every` of them."""
+    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
+    with av.open(str(path), "w", options=dict(container or {})) as output:
+        stream = output.add_stream(codec, rate=25, options=dict(options or {}))
+        stream.width, stream.height, stream.pix_fmt = size[1], size[0], pixels
+        for index in range(frames):
+            shift = index + 10 * seed
+            planes = (columns * 2 + shift * 5, rows * 2 + shift * 3, rows + columns + shift * 7)
+            picture = np.stack([plane % 256 for plane in planes], axis=-1).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index * every, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return path
+
+
+def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Set the display matrix of an MP4 in place, as a telephone held sideways does."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in matrix)
+    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+def cut(path: Path, share: float) -> Path:
+    """Keep the first part of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def decode_in_order(path: Path) -> np.ndarray:
+    """Decode a whole file from its start with PyAV: uint8 (T,H,W,3), not turned."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
