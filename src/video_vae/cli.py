@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "encode-latents": Command("video_vae.encode_latents", "cache the frozen spatial VAE's posterior moments"),
     "train": Command("video_vae.train", "train one stage (under torchrun on more than one rank)"),
     "reconstruct": Command("video_vae.reconstruct", "reconstruct clips: NAME_ori, NAME_rec, NAME_spatial"),
+    "latent-statistics": Command("video_vae.latent_statistics", "measure mean and deviation of each latent channel"),
     "evaluate": Command("video_vae.evaluate", "score reconstructions against the originals"),
     "collect-metrics": Command("video_vae.metrics.collect", "gather the scores of all runs in one CSV"),
     "report": Command("video_vae.report.build", "write the self-contained HTML report"),
