@@ -1,4 +1,4 @@
-"""Write the report of a run: one HTML file that opens offline, and its figures as SVG and PDF.
+"""Write the report of a run: one HTML file that opens offline, and its figures as SVG.
 
 Example: video-vae report config/demo.yaml --results results --output reports/report.html
 """
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, default=Path("reports/report.html"), help="page to write (default: reports/report.html)"
     )
     parser.add_argument("--figures", type=Path, help="folder for the figures (default: figures, beside the page)")
+    parser.add_argument("--pdf", action="store_true", help="save the figures as PDF too")
     parser.add_argument("--rulegraph", type=Path, help="job graph: an SVG, or the text of `snakemake --rulegraph`")
     parser.add_argument("--configfile", help="name of the config in the commands that the page shows (default: CONFIG)")
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     configfile = args.configfile or ("CONFIG.yaml" if given_as_text else str(args.config))
     results = load_results(config, args.results)
     figures = args.figures or args.output.parent / "figures"
-    page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile)
+    page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile, pdf=args.pdf)
     with atomic_path(args.output) as aside:
         aside.write_text(page, encoding="utf-8")
     logger.info("%s: %.1f MB, figures in %s", args.output, args.output.stat().st_size / 1e6, figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from video_vae.config import STAGES
 from video_vae.report.tables import BASELINE, Results
-from video_vae.report.terms import METRICS, counted, number, stage_label, variant_label
+from video_vae.report.terms import METRICS, SHORT_LABELS, counted, number, stage_label, variant_label
 
 BASELINE_VARIANTS = ("repeat", "mean")
 
@@ -22,6 +23,11 @@ class Row:
     experiment: str
     stage: str
     variant: str
+
+    @property
+    def short(self) -> str:
+        """Name it in few characters, for the axis of a figure."""
+        return stage_label(self.stage) if self.variant == "rec" else SHORT_LABELS.get(self.variant, self.variant)
 
     def label(self, *, with_experiment: bool) -> str:
         """Name it for people."""
@@ -92,7 +98,7 @@ def main_pairs(results: Results) -> list[tuple[Row, Row]]:
     pairs = [(rec, Row(experiment=experiment, stage=final, variant="spatial"))]
     pairs += [(rec, Row(experiment=experiment, stage=BASELINE, variant=variant)) for variant in BASELINE_VARIANTS]
     stages = [stage for stage in STAGES if not clip_values(results, _rec(experiment, stage), "psnr").empty]
-    pairs += [(_rec(experiment, b), _rec(experiment, a)) for a, b in zip(stages, stages[1:], strict=False)]
+    pairs += [(_rec(experiment, b), _rec(experiment, a)) for a, b in itertools.pairwise(stages)]
     return pairs
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from video_vae.report.compare import Difference
 from video_vae.report.style import colour, drawing, new_figure
-from video_vae.report.terms import METRICS, duration, stage_label, variant_label
+from video_vae.report.terms import METRICS, duration, variant_label
 
 MANY_CLIPS = 1500
 """Above this a scatter of clips becomes a density."""
@@ -51,7 +51,8 @@ def rec_against_spatial(clips: pd.DataFrame, metric: str = "psnr") -> Figure:
             margin = 0.05 * (ends[1] - ends[0]) or 0.5
             span = [ends[0] - margin, ends[1] + margin]
             axes.plot(span, span, color=colour("muted"), lw=0.8, ls=(0, (4, 3)))
-            axes.annotate("equal", (span[1], span[1]), ha="right", va="top", xytext=(-9, -1), textcoords="offset points")
+            corner = span[1] - 0.02 * (span[1] - span[0])
+            axes.text(corner, corner, "equal  ", ha="right", va="top")
             axes.set(xlim=span, ylim=span)
         axes.set_aspect("equal")
         unit = f", {METRICS[metric].unit}" if METRICS[metric].unit else ""
@@ -69,7 +70,7 @@ def over_time(
         axes = figure.subplots()
         last = int(frames["frame"].max()) if len(frames) else 0
         for border in range(chunk or last + 1, last + 1, chunk or last + 1):
-            axes.axvline(border, color=colour("muted"), lw=0.7, ls=(0, (2, 3)))
+            axes.axvline(border - 0.5, color=colour("muted"), lw=0.7, ls=(0, (2, 3)))
         for variant, rows in frames.groupby("variant"):
             _band(axes, rows, str(variant), metric)
         axes.set(title=title, xlim=(-0.3, last + 0.3), ylim=limits, xlabel="Frame of the clip")
@@ -125,8 +126,3 @@ def costs(jobs: pd.DataFrame, column: str, label: str, scale: float = 1.0) -> Fi
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel(label)
     return figure
-
-
-def stage_title(stage: str, experiment: str | None = None) -> str:
-    """Title a panel of a stage."""
-    return f"{stage_label(stage)}, {experiment}" if experiment else stage_label(stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
@@ -101,7 +102,8 @@ def positions(graph: Graph) -> dict[str, tuple[float, int]]:
         order = sorted(rows, reverse=bool(sweep % 2))
         for layer in order:
             before = [n for n in rows if (n > layer if sweep % 2 else n < layer)]
-            wanted = {node: _mean([x[n] for n in neighbours[node] if depth[n] in before], x[node]) for node in rows[layer]}
+            near = {node: [x[n] for n in neighbours[node] if depth[n] in before] for node in rows[layer]}
+            wanted = {node: _mean(places, x[node]) for node, places in near.items()}
             _spread(rows[layer], wanted, x)
     return {node: (x[node], depth[node]) for node in depth}
 
@@ -126,7 +128,7 @@ def _mean(values: list[float], default: float) -> float:
 def _spread(row: list[str], wanted: dict[str, float], x: dict[str, float]) -> None:
     """Put a layer's nodes in the order of their wanted places, as near to these as a column's distance allows."""
     row.sort(key=lambda node: wanted[node])
-    space = [_space(a, b) for a, b in zip(row, row[1:], strict=False)]
+    space = [_space(a, b) for a, b in itertools.pairwise(row)]
     offsets = [0.0]
     for step in space:
         offsets.append(offsets[-1] + step)
@@ -136,7 +138,8 @@ def _spread(row: list[str], wanted: dict[str, float], x: dict[str, float]) -> No
         blocks.append([wanted[node] - offset, 1])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             value, count = blocks.pop()
-            blocks[-1] = [(blocks[-1][0] * blocks[-1][1] + value * count) / (blocks[-1][1] + count), blocks[-1][1] + count]
+            before, weight = blocks[-1]
+            blocks[-1] = [(before * weight + value * count) / (weight + count), weight + count]
     places = [value for value, count in blocks for _ in range(int(count))]
     for node, offset, place in zip(row, offsets, places, strict=True):
         x[node] = place + offset
@@ -160,7 +163,8 @@ def draw_graph(graph: Graph) -> Figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         middle, half = (left + right) / 2, figure.get_figwidth() / 2
-        axes.set(xlim=(middle - half, middle + half), ylim=(depth * _LAYER + _NODE_HEIGHT / 2 + 0.1, -_NODE_HEIGHT / 2 - 0.1))
+        edge = _NODE_HEIGHT / 2 + 0.1
+        axes.set(xlim=(middle - half, middle + half), ylim=(depth * _LAYER + edge, -edge))
         points = {node: (x * _COLUMN, layer * _LAYER) for node, (x, layer) in places.items()}
         for first, second in graph.edges:
             _draw_edge(axes, _way(first, second, points))
@@ -178,7 +182,7 @@ def _way(first: str, second: str, points: dict[str, tuple[float, float]]) -> lis
 
 def _draw_edge(axes: Axes, way: list[tuple[float, float]]) -> None:
     vertices, codes = [way[0]], [Path.MOVETO]
-    for (x0, y0), (x1, y1) in zip(way, way[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(way):
         bend = (y1 - y0) / 2
         vertices += [(x0, y0 + bend), (x1, y1 - bend), (x1, y1)]
         codes += [Path.CURVE4] * 3

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from video_vae import __version__
 from video_vae.report import made, players, sections, strips
@@ -20,9 +19,16 @@ from video_vae.report.terms import METRICS, VARIANT_NOTES, variant_label
 SCRIPTS = ("player.js", "view.js", "chart.js", "table.js", "page.js")
 
 
-def render(results: Results, figures: Path, *, rulegraph: Path | None = None, configfile: str = "CONFIG.yaml") -> str:
+def render(
+    results: Results,
+    figures: Path,
+    *,
+    rulegraph: Path | None = None,
+    configfile: str = "CONFIG.yaml",
+    pdf: bool = False,
+) -> str:
     """Make the page as text: self-contained, no network. Figures are saved in a folder on the way."""
-    shelf = sections.Shelf(figures)
+    shelf = sections.Shelf(figures, pdf=pdf)
     embedded, left_out = players.make_players(results, results.config.report.clips)
     shown, unread = strips.make_strips(results)
     context: dict[str, Any] = {
@@ -45,8 +51,8 @@ def render(results: Results, figures: Path, *, rulegraph: Path | None = None, co
         "standing": made.standing_section(results),
         "data": made.data_section(results),
         "making": made.making_section(results, shelf, rulegraph, configfile),
-        "style": Markup(_palette() + _asset("page.css")),
-        "scripts": [Markup(_asset(name)) for name in SCRIPTS],
+        "style": _palette() + _asset("page.css"),
+        "scripts": [_asset(name) for name in SCRIPTS],
     }
     return _environment().get_template("report.html").render(context)
 
@@ -83,10 +89,10 @@ def _download(path: Path) -> str | None:
     return f"data:text/csv;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _script_json(value: Any) -> Markup:
+def _script_json(value: Any) -> str:
     """Write a value so that it may stand inside a script element."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _clips_data(results: Results, embedded: list[players.Player]) -> dict[str, Any]:

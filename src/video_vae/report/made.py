@@ -56,7 +56,7 @@ def _counts(table: pd.DataFrame) -> dict[str, str]:
 
 
 def _clip_row(row: pd.Series) -> dict[str, str]:
-    fps = pd.to_numeric(row.get("fps"), errors="coerce")
+    fps = row.get("fps")
     start, frames = int(row.get("start_frame", 0) or 0), int(row.get("num_frames", 0) or 0)
     return {
         "clip_id": str(row.get("clip_id", "")),
@@ -96,20 +96,20 @@ def _statements(results: Results) -> list[str]:
     same_size = (height, width) == (256, 256)
     said = [
         "Different data: the published rows were measured on WebVid-10M and Panda-70M, this run on its own held-out "
-        "clips. A difference of a few dB between data sets is usual, so no row here ranks above or below a published one.",
+        "clips. A few dB between data sets are usual, so no row here ranks above or below a published one.",
         f"Resolution: published 256×256, this run {height}×{width}."
         + ("" if same_size else " Lower resolutions hold more detail a pixel and score lower with the same net."),
         f"Frames a clip: published 33, this run {'all' if frames is None else f'up to {frames}'}.",
         f"Weights: this run's spatial VAE is {pretrained}."
         if pretrained
-        else "Weights: this run trained its own small spatial VAE on a few clips; the published nets start from one that "
-        "was trained on millions of images, and train for hundreds of thousands of steps.",
+        else "Weights: this run trained its own small spatial VAE on a few clips; the published nets start from one "
+        "trained on millions of images, and train for hundreds of thousands of steps.",
         "The same in both: the definitions of PSNR, SSIM and LPIPS (AlexNet, v0.1). FVD is not measured here.",
-        "The gap between a run's video VAE and its own spatial VAE alone says what compression in time costs, and is the "
-        "figure that carries over best.",
+        "The gap between a run's video VAE and its own spatial VAE alone says what compression in time costs, and is "
+        "the figure that carries over best.",
     ]
     if flow and "pwc" not in flow.lower():
-        said.append(f"FloLPIPS was computed with {flow} flow, not PWC-Net, and is not comparable with published FloLPIPS.")
+        said.append(f"FloLPIPS was computed with {flow} flow, not PWC-Net: do not compare it with published FloLPIPS.")
     return said
 
 

@@ -157,7 +157,7 @@ def _rounded(value: Any) -> float | None:
 
 
 def clip_table(results: Results, embedded: Sequence[str]) -> dict[str, Any]:
-    """List all clips of the final stage for the page's table: columns, and one list of cells a clip, worst PSNR first."""
+    """List all clips for the page's table: columns, and one list of cells a clip, worst final PSNR first."""
     experiment = results.experiments[0]
     stage = results.final_stage(experiment)
     if stage is None:

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from video_vae.config import Config
-from video_vae.report.tables import Results, Run
+from video_vae.report.tables import Run
 
 PACKAGES = "packages."
 _SKIPPED = ("config.", "packages.", "arguments", "log")

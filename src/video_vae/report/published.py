@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNPUBLISHED = "test set not published"
 SOURCE = "WF-VAE paper, table 1: 33 frames of 256x256"
 
 
@@ -23,8 +24,8 @@ class Published:
 PUBLISHED: tuple[Published, ...] = (
     Published(model="Open-Sora 1.2 VAE", data="WebVid-10M", psnr=31.14, ssim=0.8572, lpips=0.1001, fvd=475.2),
     Published(model="Open-Sora 1.2 VAE", data="Panda-70M", psnr=31.37, ssim=0.8973, lpips=0.0662, fvd=298.5),
-    Published(model="Open-Sora 1.2 VAE", data="its own report", psnr=30.590, ssim=0.880, note="test set not published"),
-    Published(model="Open-Sora-Plan 1.1", data="Open-Sora's report", psnr=29.890, ssim=0.882, note="test set not published"),
+    Published(model="Open-Sora 1.2 VAE", data="its own report", psnr=30.590, ssim=0.880, note=UNPUBLISHED),
+    Published(model="Open-Sora-Plan 1.1", data="Open-Sora's report", psnr=29.890, ssim=0.882, note=UNPUBLISHED),
     Published(model="OD-VAE (Open-Sora-Plan 1.2)", data="WebVid-10M", psnr=30.69, ssim=0.8635, lpips=0.0553, fvd=255.9),
     Published(model="OD-VAE (Open-Sora-Plan 1.2)", data="Panda-70M", psnr=30.31, ssim=0.8935, lpips=0.0439, fvd=191.2),
     Published(model="Allegro", data="WebVid-10M", psnr=32.18, ssim=0.8963, lpips=0.0524, fvd=209.7),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from video_vae.report import compare, figures, training_figures
@@ -21,17 +21,16 @@ VARIANT_ORDER = {"rec": 0, "spatial": 1, "repeat": 2, "mean": 3}
 
 
 class Shelf:
-    """Saves each figure as SVG and PDF in a folder and hands it to the page."""
+    """Saves each figure in a folder, as SVG and where wanted as PDF, and hands it to the page."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, pdf: bool = False) -> None:
         self.folder = folder
-        self.names: list[str] = []
+        self.pdf = pdf
 
-    def place(self, name: str, figure: Figure, description: str) -> Markup:
+    def place(self, name: str, figure: Figure, description: str) -> str:
         """Save a figure and give it as inline SVG with a text alternative."""
-        text = save_figure(figure, self.folder, name)
-        self.names.append(name)
-        return Markup(inline_svg(text, name, str(escape(description))))
+        text = save_figure(figure, self.folder, name, pdf=self.pdf)
+        return inline_svg(text, name, html.escape(description))
 
 
 def head(results: Results) -> dict[str, Any]:
@@ -98,8 +97,8 @@ def metrics_table(results: Results) -> dict[str, Any]:
     metrics = [METRICS[key] for key in METRICS if key in table and table[key].notna().any()]
     final = {name: results.final_stage(name) for name in results.experiments}
     rows = []
-    for index, row in table.iterrows():
-        raw = results.metrics_text.loc[index]
+    texts = results.metrics_text.loc[table.index]
+    for (_, row), (_, raw) in zip(table.iterrows(), texts.iterrows(), strict=True):
         rows.append(
             {
                 "experiment": row["experiment"],
@@ -135,7 +134,11 @@ def results_section(results: Results, shelf: Shelf) -> dict[str, Any]:
     if plotted.empty:
         return section
     plotted = _without_repeats(plotted)
-    plotted["label"] = [_row(row).label(with_experiment=many) for _, row in plotted.iterrows()]
+    base = results.experiments[0]
+    plotted["label"] = [
+        _row(row).short if row["experiment"] == base else f"{_row(row).short}, {row['experiment']}"
+        for _, row in plotted.iterrows()
+    ]
     for metric in table["metrics"]:
         complete = plotted.reindex(columns=[*plotted.columns, *_ends(metric.key, plotted)])
         picture = figures.metric_intervals(complete.dropna(subset=[metric.key]), metric.key)
@@ -152,9 +155,9 @@ def _ends(metric: str, table: pd.DataFrame) -> list[str]:
 
 
 def _without_repeats(table: pd.DataFrame) -> pd.DataFrame:
-    """Draw the spatial VAE once where it is frozen and so scores the same after each stage."""
+    """Draw rows once that score the same: a frozen spatial VAE after each stage, stages that experiments share."""
     scores = [key for key in METRICS if key in table]
-    return table.drop_duplicates(["experiment", "variant", *scores], keep="first").copy()
+    return table.drop_duplicates(["variant", *scores], keep="first").copy()
 
 
 def _row(row: pd.Series) -> Row:
@@ -176,7 +179,7 @@ def _spread_figures(results: Results, shelf: Shelf) -> dict[str, Any]:
     return found
 
 
-def over_time_figures(results: Results, shelf: Shelf) -> list[Markup]:
+def over_time_figures(results: Results, shelf: Shelf) -> list[str]:
     """Draw PSNR against the frame's place in its clip for each stage of the base run, on one scale."""
     experiment = results.experiments[0]
     table = results.frames[results.frames["experiment"] == experiment]
@@ -289,7 +292,7 @@ def experiments_section(results: Results, shelf: Shelf) -> dict[str, Any] | None
             picture = figures.paired_differences(same, labels)
             text = f"Paired differences in {METRICS[metric].label} against {base}"
             section["intervals"].append(shelf.place(f"experiments_{metric}", picture, text))
-    panels = [panel for panel in training_figures.LOSSES if panel.event == "valid" or panel.column == "reconstruction"]
+    panels = [panel for panel in training_figures.LOSSES if panel.held_out]
     shown = training_figures.panels_with_data(results.logs, panels)
     for stage in training_figures.stages_in(results.logs) if shown else []:
         rows = results.logs[results.logs["stage"] == stage]

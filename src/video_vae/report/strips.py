@@ -147,13 +147,11 @@ def _row(label: str, frames: np.ndarray, is_error: bool = False) -> StripRow:
     gap = np.zeros((frames.shape[1], max(1, frames.shape[2] // 48), 3), dtype=np.uint8)
     parts = [part for frame in frames for part in (gap, frame)][1:]
     image = np.concatenate(parts, axis=1)
-    return StripRow(
-        label=label, image=data_uri(image), is_error=is_error, width=image.shape[1], height=image.shape[0]
-    )
+    return StripRow(label=label, image=data_uri(image), is_error=is_error, width=image.shape[1], height=image.shape[0])
 
 
 def hero(results: Results) -> list[tuple[str, str]]:
-    """Give the picture of the first screen: label and data URI of one frame of the middle clip; empty if there is none."""
+    """Give the picture of the first screen, a frame of the middle clip: labels and data URIs, or nothing."""
     ranked = ranked_clips(results)
     if ranked.empty:
         return []

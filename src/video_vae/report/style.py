@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -34,6 +34,9 @@ COLOURS: dict[str, tuple[str, str]] = {
 
 PANEL_WIDTH = 3.7
 """Width of a panel in inches; shown about 370 pixels wide, so that text keeps its size on a phone."""
+
+SCREEN_SCALE = 1.6
+"""Most CSS pixels a point that a figure is shown at."""
 
 SALT = "video-vae"
 _SETTINGS: dict[str, Any] = {
@@ -91,7 +94,7 @@ def drawing() -> Iterator[None]:
         "axes.facecolor": "none",
         "savefig.facecolor": "none",
     }
-    with matplotlib.rc_context({**_SETTINGS, **tints}):
+    with matplotlib.rc_context(cast(Any, {**_SETTINGS, **tints})):
         yield
 
 
@@ -108,13 +111,16 @@ def svg_text(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> str:
-    """Save a figure as `folder/name.svg` and `.pdf` (reproducible) and return the SVG's text."""
+def save_figure(figure: Figure, folder: Path, name: str, *, pdf: bool = False) -> str:
+    """Save a figure as `folder/name.svg`, also as `.pdf` where wanted (reproducible), and return the SVG's text."""
     text = svg_text(figure)
     with atomic_path(folder / f"{name}.svg") as aside:
         aside.write_text(text, encoding="utf-8")
-    with atomic_path(folder / f"{name}.pdf") as aside, drawing():
-        FigureCanvasPdf(figure).print_pdf(aside, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    if pdf:
+        # the layout is found by now
+        figure.set_layout_engine("none")
+        with atomic_path(folder / f"{name}.pdf") as aside, drawing():
+            FigureCanvasPdf(figure).print_pdf(aside, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return text
 
 
@@ -137,5 +143,7 @@ def inline_svg(text: str, name: str, description: str) -> str:
         body = re.sub(light, f"var(--{key})", body, flags=re.I)
     opening = body[: body.index(">")]
     viewbox = re.search(r'viewBox="[^"]*"', opening)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {viewbox[0] if viewbox else ""} role="img" aria-label="{description}"'
+    width = re.search(r'width="([\d.]+)pt"', opening)
+    size = f' style="max-width:{float(width[1]) * SCREEN_SCALE:.0f}px"' if width else ""
+    head = f'<svg {viewbox[0] if viewbox else ""}{size} role="img" aria-label="{description}"'
     return head + body[body.index(">") :]

@@ -90,6 +90,8 @@ VARIANT_LABELS = {
     "mean": "Mean frame",
 }
 
+SHORT_LABELS = {"spatial": "Spatial alone", "repeat": "Repeated latents", "mean": "Mean frame"}
+
 VARIANT_NOTES = {
     "rec": "the whole pipeline: spatial VAE, temporal VAE and back",
     "spatial": "each frame through the spatial VAE alone: no compression in time, so a ceiling for the pipeline",

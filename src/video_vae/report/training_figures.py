@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from video_vae.config import STAGES
 from video_vae.report.style import colour, drawing, new_figure
@@ -20,31 +20,35 @@ BINS = 240
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One quantity against the step: which lines of the log it is taken from, and how it is drawn."""
+    """One quantity against the step, and how it is drawn."""
 
     column: str
     label: str
-    event: str = "train"
+    train: bool = True
+    """Drawn from the lines of training steps, as a curve."""
+    held_out: bool = False
+    """Drawn from the lines of validations, as dots."""
+    reference: str | None = None
+    """Column of the validations drawn as a dashed line: what there is to reach."""
     logarithmic: bool = False
-    pixels: bool | None = None
-    """Shown for stages on pixels (True), on latents (False), or both."""
+    from_zero: bool = False
 
 
 LOSSES = (
-    Panel(column="reconstruction", label="Reconstruction", logarithmic=True),
-    Panel(column="l1", label="Held-out L1", event="valid", logarithmic=True),
-    Panel(column="psnr_latent", label="Held-out PSNR\nof latents, dB", event="valid"),
-    Panel(column="psnr", label="Held-out PSNR, dB", event="valid"),
-    Panel(column="identity", label="Identity loss", logarithmic=True),
-    Panel(column="perceptual", label="LPIPS (VGG)"),
-    Panel(column="kl", label="KL, nats a clip", logarithmic=True),
+    Panel(column="loss", label="Total loss", logarithmic=True),
+    Panel(column="l1", label="L1", held_out=True, logarithmic=True),
+    Panel(column="psnr_latent", label="PSNR of\nlatents, dB", train=False, held_out=True),
+    Panel(column="psnr", label="PSNR, dB", train=False, held_out=True, reference="psnr_spatial"),
+    Panel(column="identity", label="Identity\nloss", logarithmic=True),
+    Panel(column="perceptual", label="Perceptual\nloss", from_zero=True),
+    Panel(column="kl", label="KL, nats\na clip", logarithmic=True),
 )
 MACHINE = (
-    Panel(column="lr", label="Learning rate"),
-    Panel(column="grad_norm", label="Gradient norm", logarithmic=True),
-    Panel(column="frames_per_s", label="Frames a second"),
-    Panel(column="data_share", label="Time waiting\nfor data, %"),
-    Panel(column="memory_gb", label="Memory, GB"),
+    Panel(column="lr", label="Learning\nrate", from_zero=True),
+    Panel(column="grad_norm", label="Gradient\nnorm", logarithmic=True),
+    Panel(column="frames_per_s", label="Frames\na second", from_zero=True),
+    Panel(column="data_share", label="Waiting for\ndata, %", from_zero=True),
+    Panel(column="memory_gb", label="Memory,\nGB", from_zero=True),
 )
 
 
@@ -68,23 +72,26 @@ def panels_with_data(logs: pd.DataFrame, panels: Sequence[Panel]) -> list[Panel]
 
 
 def _values(logs: pd.DataFrame, panel: Panel) -> pd.Series:
+    events = [event for event, shown in (("train", panel.train), ("valid", panel.held_out)) if shown]
     if panel.column not in logs:
         return pd.Series(dtype=float)
-    return pd.to_numeric(logs.loc[logs["event"] == panel.event, panel.column], errors="coerce").dropna()
+    return pd.to_numeric(logs.loc[logs["event"].isin(events), panel.column], errors="coerce").dropna()
 
 
 def shared_limits(logs: pd.DataFrame, panel: Panel) -> tuple[float, float] | None:
-    """Give limits of a panel that hold for all stages, leaving out the highest hundredth of the training lines."""
+    """Give limits of a panel that hold for all stages, leaving out the few most extreme training steps."""
     values = _values(logs, panel)
+    if panel.reference in logs:
+        values = pd.concat([values, pd.to_numeric(logs[panel.reference], errors="coerce").dropna()])
     values = values[values > 0] if panel.logarithmic else values
     if values.empty:
         return None
-    top = float(values.quantile(0.995)) if panel.event == "train" and len(values) > 50 else float(values.max())
-    bottom = float(values.quantile(0.002)) if len(values) > 50 else float(values.min())
+    many = panel.train and len(values) > 50
+    bottom, top = (float(values.quantile(q)) for q in ((0.002, 0.995) if many else (0.0, 1.0)))
     if panel.logarithmic:
-        return bottom / 1.15, top * 1.15
-    margin = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
-    return (bottom - margin if bottom < 0 or bottom > 0.4 * top else 0.0), top + margin
+        return bottom / 1.2, top * 1.2
+    margin = 0.08 * (top - bottom) or 0.08 * abs(top) or 1.0
+    return (0.0 if panel.from_zero else bottom - margin), top + margin
 
 
 def training_stage(logs: dict[str, pd.DataFrame], panels: Sequence[Panel], everything: pd.DataFrame) -> Figure:
@@ -96,7 +103,7 @@ def training_stage(logs: dict[str, pd.DataFrame], panels: Sequence[Panel], every
         everything: lines of all stages, for common limits.
     """
     with drawing():
-        figure = new_figure(0.5 + 0.98 * len(panels))
+        figure = new_figure(0.5 + 0.92 * len(panels))
         rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         last = max((float(table["step"].max()) for table in logs.values() if len(table)), default=1.0)
         for axes, panel in zip(rows, panels, strict=True):
@@ -104,14 +111,21 @@ def training_stage(logs: dict[str, pd.DataFrame], panels: Sequence[Panel], every
         rows[-1].set_xlabel("Optimizer step")
         rows[-1].set_xlim(-0.01 * last, last * 1.01 or 1.0)
         rows[-1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        rows[-1].xaxis.set_major_formatter(FuncFormatter(_thousands))
+        rows[-1].xaxis.set_major_formatter(FuncFormatter(compact))
+        figure.align_ylabels(list(rows))
         if len(logs) > 1:
             rows[0].legend(loc="upper right", handlelength=1.2)
     return figure
 
 
-def _thousands(value: float, _: int | None = None) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
+def compact(value: float, _: int | None = None) -> str:
+    """Write a tick's number in few characters: 20k, 0.05, 1e-4."""
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k" if abs(value) < 1_000_000 else f"{value / 1e6:g}M"
+    if value and abs(value) < 0.001:
+        digits, power = f"{value:.2e}".split("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:g}"
 
 
 def experiment_colour(position: int) -> str:
@@ -121,48 +135,63 @@ def experiment_colour(position: int) -> str:
 
 def _draw_panel(axes: Axes, panel: Panel, logs: dict[str, pd.DataFrame], everything: pd.DataFrame) -> None:
     axes.set_ylabel(panel.label)
-    limits = shared_limits(everything, panel)
     drawn = False
     for position, (experiment, table) in enumerate(logs.items()):
-        tint = experiment_colour(position)
-        drawn |= _draw_curve(axes, panel, table, experiment, tint)
-        _draw_events(axes, table)
+        drawn |= _draw_curves(axes, panel, table, experiment, experiment_colour(position))
     if not drawn:
         axes.annotate("not in this stage", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", fontsize=7)
         axes.set_yticks([])
+        axes.grid(visible=False)
         return
+    for table in logs.values():
+        _draw_events(axes, table)
+    limits = shared_limits(everything, panel)
     if panel.logarithmic:
         axes.set_yscale("log")
+        near = limits is not None and limits[1] < 6 * limits[0]
+        axes.yaxis.set_major_locator(MaxNLocator(3) if near else LogLocator(subs=(1, 2, 5), numticks=4))
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(compact))
     if limits is not None:
         axes.set_ylim(limits)
 
 
-def _draw_curve(axes: Axes, panel: Panel, table: pd.DataFrame, label: str, tint: str) -> bool:
-    if panel.column not in table:
-        return False
-    rows = table[table["event"] == panel.event]
-    steps = pd.to_numeric(rows["step"], errors="coerce").to_numpy(dtype=float)
-    values = pd.to_numeric(rows[panel.column], errors="coerce").to_numpy(dtype=float)
+def _points(table: pd.DataFrame, event: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+    rows = table[table["event"] == event]
+    if column not in rows:
+        return np.empty(0), np.empty(0)
+    steps, values = (pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=float) for name in ("step", column))
     good = np.isfinite(steps) & np.isfinite(values)
-    if not good.any() or not (np.abs(values[good]) > 0).any():
-        return False
-    steps, values = steps[good], values[good]
-    if panel.event == "valid":
-        axes.plot(steps, values, color=tint, marker="o", ms=3, lw=1.1, label=label)
-        return True
-    middle, mean, low, high = binned(steps, values)
-    if len(middle) < len(steps):
-        axes.fill_between(middle, low, high, color=tint, alpha=0.15, lw=0)
-    axes.plot(middle, mean, color=tint, lw=1.1, label=label)
-    return True
+    # a part of the loss that a stage leaves out may be logged as zero
+    return (steps[good], values[good]) if (np.abs(values[good]) > 0).any() else (np.empty(0), np.empty(0))
+
+
+def _draw_curves(axes: Axes, panel: Panel, table: pd.DataFrame, label: str, tint: str) -> bool:
+    drawn = False
+    if panel.reference is not None:
+        steps, values = _points(table, "valid", panel.reference)
+        axes.plot(steps, values, color=colour("spatial"), lw=1.0, ls=(0, (4, 2)))
+    steps, values = _points(table, "train", panel.column) if panel.train else (np.empty(0), np.empty(0))
+    if len(steps):
+        middle, mean, low, high = binned(steps, values)
+        if len(middle) < len(steps):
+            axes.fill_between(middle, low, high, color=tint, alpha=0.15, lw=0)
+        axes.plot(middle, mean, color=tint, lw=1.1, label=label)
+        drawn = True
+    steps, values = _points(table, "valid", panel.column) if panel.held_out else (np.empty(0), np.empty(0))
+    if len(steps):
+        line = 0.0 if panel.train else 1.1
+        axes.plot(steps, values, color=tint, marker="o", ms=3.2, mew=0, lw=line, label=None if drawn else label)
+        drawn = True
+    return drawn
 
 
 def _draw_events(axes: Axes, table: pd.DataFrame) -> None:
-    for event, length in (("checkpoint", 0.05), ("resume", 1.0)):
+    for event, top, style in (("checkpoint", 0.06, "-"), ("resume", 1.0, (0, (3, 2)))):
         for step in pd.to_numeric(table.loc[table["event"] == event, "step"], errors="coerce").dropna():
-            axes.axvline(step, ymax=length, color=colour("muted"), lw=0.8, ls="-" if event == "checkpoint" else (0, (3, 2)))
+            axes.axvline(step, ymax=top, color=colour("muted"), lw=0.8, ls=style)
 
 
 def binned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

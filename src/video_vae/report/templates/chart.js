@@ -21,6 +21,7 @@ class Charts {
     this.root = root;
     this.player = player;
     this.rows = [];
+    this.hidden = new Set(["repeat"]);
     player.on((what) => {
       if (what === "clip") this.build();
       if (what === "frame") this.cursor();
@@ -41,15 +42,42 @@ class Charts {
 
   build() {
     const clip = this.player.clip;
-    const keys = clip.videos.map((video) => video.key).filter((key) => clip.series[key]);
+    this.curves = clip.videos.filter((video) => clip.series[video.key])
+      .map((video, order) => ({ key: video.key, label: video.label, colour: seriesColour(video.key, order) }));
     this.rows = [];
-    this.root.replaceChildren();
+    this.root.replaceChildren(this.legend());
     for (const metric of this.player.data.metrics) {
-      const curves = keys.filter((key) => clip.series[key][metric.key]).map((key) => ({ key, values: clip.series[key][metric.key] }));
+      const curves = this.curves.filter((curve) => clip.series[curve.key][metric.key] && !this.hidden.has(curve.key))
+        .map((curve) => ({ ...curve, values: clip.series[curve.key][metric.key] }));
       if (curves.length) this.rows.push(this.row(metric, curves));
     }
-    if (!this.rows.length) this.root.textContent = "No scores frame by frame were found for this clip.";
+    if (!this.curves.length) this.root.textContent = "No scores frame by frame were found for this clip.";
     this.layout();
+  }
+
+  legend() {
+    const box = document.createElement("div");
+    box.className = "legend";
+    for (const curve of this.curves) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.setAttribute("aria-pressed", String(!this.hidden.has(curve.key)));
+      button.append(this.dot(curve.colour), curve.label);
+      button.addEventListener("pointerdown", (event) => event.stopPropagation());
+      button.addEventListener("click", () => {
+        if (!this.hidden.delete(curve.key)) this.hidden.add(curve.key);
+        this.build();
+      });
+      box.append(button);
+    }
+    return box;
+  }
+
+  dot(colour) {
+    const dot = document.createElement("i");
+    dot.className = "dot";
+    dot.style.background = colour;
+    return dot;
   }
 
   row(metric, curves) {
@@ -61,21 +89,19 @@ class Charts {
     const name = document.createElement("b");
     name.textContent = metric.label + (metric.unit ? ", " + metric.unit : "") + (metric.higher ? " ↑" : " ↓");
     head.append(name);
-    const labels = Object.fromEntries(this.player.clip.videos.map((video) => [video.key, video.label]));
-    curves.forEach((curve, order) => {
-      curve.colour = seriesColour(curve.key, order);
+    for (const curve of curves) {
       const item = document.createElement("span");
-      const dot = document.createElement("i");
-      dot.className = "dot";
-      dot.style.background = curve.colour;
       curve.readout = document.createElement("output");
-      item.append(dot, labels[curve.key] + " ", curve.readout);
+      item.append(this.dot(curve.colour), curve.readout);
       head.append(item);
-    });
+    }
+    const range = document.createElement("span");
+    range.className = "range";
+    head.append(range);
     const svg = svgNode("svg", { role: "img", "aria-label": `${metric.label} of each frame` });
     box.append(head, svg);
     this.root.append(box);
-    return { metric, curves, svg };
+    return { metric, curves, svg, range };
   }
 
   layout() {
@@ -87,6 +113,7 @@ class Charts {
   draw(row) {
     const values = row.curves.flatMap((curve) => curve.values).filter((value) => value !== null);
     let [low, high] = [Math.min(...values), Math.max(...values)];
+    row.range.textContent = `${low.toFixed(row.metric.decimals)} to ${high.toFixed(row.metric.decimals)}`;
     if (high - low < 1e-9) { low -= 0.5; high += 0.5; }
     row.y = (value) => Charts.HEIGHT - 6 - ((value - low) / (high - low)) * (Charts.HEIGHT - 14);
     row.svg.setAttribute("viewBox", `0 0 ${this.width} ${Charts.HEIGHT}`);
@@ -95,7 +122,7 @@ class Charts {
     row.svg.append(svgNode("line", { class: "base", x1: Charts.EDGE, x2: right, y1: Charts.HEIGHT - 1, y2: Charts.HEIGHT - 1 }));
     const chunk = this.player.data.chunk;
     for (let border = chunk; chunk && border < this.player.clip.frames; border += chunk) {
-      row.svg.append(svgNode("line", { class: "border", x1: this.x(border), x2: this.x(border), y1: 2, y2: Charts.HEIGHT - 1 }));
+      row.svg.append(svgNode("line", { class: "border", x1: this.x(border - 0.5), x2: this.x(border - 0.5), y1: 2, y2: Charts.HEIGHT - 1 }));
     }
     for (const curve of row.curves) {
       const path = svgNode("path", { d: this.path(curve.values, row.y) });
@@ -103,11 +130,6 @@ class Charts {
       row.svg.append(path);
       curve.mark = svgNode("circle", { class: "mark", r: 3.5 });
       curve.mark.style.fill = curve.colour;
-    }
-    for (const [value, y] of [[high, 9], [low, Charts.HEIGHT - 4]]) {
-      const text = svgNode("text", { x: right, y, "text-anchor": "end" });
-      text.textContent = value.toFixed(row.metric.decimals);
-      row.svg.append(text);
     }
     row.line = svgNode("line", { class: "cursor", y1: 0, y2: Charts.HEIGHT });
     row.svg.append(row.line, ...row.curves.map((curve) => curve.mark));

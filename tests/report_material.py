@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from video_vae.cli import main
 from video_vae.config import STAGES
 from video_vae.data.storage import write_lossless, write_preview
 
@@ -25,6 +27,7 @@ CONFIG: dict[str, Any] = {
     "evaluation": {"bootstrap": 200},
     "report": {"title": "A small run", "question": "How well does it do?", "clips": 4},
 }
+OTHER = {"stages": {"stage1": {"identity_weight": 0.0}}}
 RULEGRAPH = """Building DAG of jobs...
 digraph snakemake_dag {
     graph[bgcolor=white, margin=0];
@@ -91,16 +94,19 @@ class Tree:
         self.rows: list[dict[str, Any]] = []
 
     def score(self, experiment: str, folder: str, variants: dict[str, float]) -> None:
-        """Write clips, previews, frames.parquet and clips.csv of some variants of a stage or of the baselines."""
+        """Score variants of a stage or of the baselines, and store what the report shows: last stage and baselines."""
         base = self.root / experiment / folder
         parts = []
         for index, (name, original) in enumerate(self.originals.items()):
-            self.store(base, name, "ori", original)
+            stored = {"ori": original} if folder in ("stage3", "baselines") else {}
             for variant, amount in variants.items():
                 worse = amount * (1 + 0.1 * index)
                 other = dulled(original, worse, index)
-                self.store(base, name, variant, other)
+                if stored:
+                    stored[variant] = other
                 parts.append(frame_scores(original, other, worse).assign(variant=variant, clip_id=name))
+            for variant, pictures in stored.items():
+                self.store(base, name, variant, pictures)
         frames = pd.concat(parts)
         (base / "metrics").mkdir(parents=True)
         frames.to_parquet(base / "metrics" / "frames.parquet")
@@ -121,9 +127,18 @@ class Tree:
         values: dict[str, Any] = {"clips": len(rows), "frames": int(rows["frames"].sum())}
         for metric in METRICS:
             mean, spread = rows[metric].mean(), rows[metric].std() / len(rows) ** 0.5
-            ends = {f"{metric}_std": rows[metric].std(), f"{metric}_low": mean - 2 * spread, f"{metric}_high": mean + 2 * spread}
+            ends = {
+                f"{metric}_std": rows[metric].std(),
+                f"{metric}_low": mean - 2 * spread,
+                f"{metric}_high": mean + 2 * spread,
+            }
             values |= {metric: mean, **ends}
-        said = {"flow": "dis", "resolution": f"{SIDE}x{SIDE}", "lpips_weights": "443c5bc3", "spatial_weights": "0123abcd"}
+        said = {
+            "flow": "dis",
+            "resolution": f"{SIDE}x{SIDE}",
+            "lpips_weights": "443c5bc3",
+            "spatial_weights": "0123abcd",
+        }
         return {key: f"{value:.6f}" if isinstance(value, float) else value for key, value in values.items()} | said
 
     def tables(self) -> None:
@@ -155,7 +170,10 @@ class Tree:
         table.to_csv(folder / "manifest.csv", index=False)
         for part in ("train", "test"):
             table[table["split"] == part].to_csv(folder / f"{part}.csv", index=False)
-        rejected = [("clips/<broken>.mp4", "truncated", "moov atom not found"), ("clips/tiny.mp4", "too small", "32x32")]
+        rejected = [
+            ("clips/<broken>.mp4", "truncated", "moov atom not found"),
+            ("clips/tiny.mp4", "too small", "32x32"),
+        ]
         pd.DataFrame(rejected, columns=["path", "reason", "detail"]).to_csv(folder / "rejected.csv", index=False)
 
 
@@ -167,7 +185,9 @@ def write_log(path: Path, stage: str, offset: float) -> None:
     for step in range(steps + 1):
         level = (0.3 + offset) * np.exp(-step / (0.3 * steps)) + 0.1
         if step % 10 == 0:
-            lines.append({"step": step, "time": 2.0 * step, "event": "valid", "l1": level, **_validation(level, pixels)})
+            lines.append(
+                {"step": step, "time": 2.0 * step, "event": "valid", "l1": level, **_validation(level, pixels)}
+            )
         if step == 0:
             continue
         if step == steps // 2:
@@ -224,6 +244,27 @@ def make_results(
         write_records(root, experiment)
     tree.score(experiments[0], "baselines", {name: DULLNESS[name] for name in ("mean", "repeat")})
     tree.tables()
-    (root / "rulegraph.dot").write_text(RULEGRAPH, encoding="utf-8")
-    others = {name: {"stages": {"stage1": {"identity_weight": 0.0}}} for name in experiments[1:]}
-    return CONFIG | {"experiments": others}
+    (root / "graph.dot").write_text(RULEGRAPH, encoding="utf-8")
+    return CONFIG | {"experiments": dict.fromkeys(experiments[1:], OTHER)}
+
+
+def built_config() -> dict[str, Any]:
+    """Give the config of the report that `built_report` makes."""
+    return CONFIG | {"experiments": {"no_identity": OTHER}}
+
+
+@functools.cache
+def built_report(folder: Path) -> tuple[Path, Path]:
+    """Make a results folder with two experiments and its report, once for all tests: page and results."""
+    results = folder / "results"
+    assert make_results(results, experiments=("demo", "no_identity")) == built_config()
+    page = folder / "reports" / "report.html"
+    build_report(built_config(), results, page, "--rulegraph", str(results / "graph.dot"))
+    return page, results
+
+
+def build_report(config: dict[str, Any], results: Path, page: Path, *options: str) -> str:
+    """Run the subcommand and return the page's text."""
+    arguments = [json.dumps(config), "--results", str(results), "--output", str(page), *options]
+    assert main(["report", *arguments]) == 0
+    return page.read_text(encoding="utf-8")

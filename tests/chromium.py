@@ -72,7 +72,7 @@ class Page:
             raise RuntimeError(str(answer["exceptionDetails"].get("exception", answer)))
         return answer["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 20) -> Any:
+    def wait(self, expression: str, seconds: float = 60) -> Any:
         """Wait until an expression is true, and return its value."""
         end = time.monotonic() + seconds
         while not (value := self.eval(expression)):
@@ -98,7 +98,8 @@ class Page:
         """Click the middle of an element with a real mouse event."""
         find = f"document.querySelector({json.dumps(selector)})"
         self.eval(f"{find}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        x, y = self.eval(f"(() => {{ const r = {find}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] }})()")
+        box = self.eval(f"{find}.getBoundingClientRect().toJSON()")
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
@@ -154,7 +155,7 @@ def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
     port_file = folder / "DevToolsActivePort"
     while time.monotonic() < end and process.poll() is None:
         if port_file.is_file() and (lines := port_file.read_text().split()):
-            with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json/list", timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json/list", timeout=30) as answer:
                 pages = [entry for entry in json.load(answer) if entry["type"] == "page"]
             if pages:
                 return str(pages[0]["webSocketDebuggerUrl"])

@@ -1,0 +1,219 @@
+"""The report holds every section, says the numbers of metrics.csv, needs nothing from elsewhere, and never crashes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from report_material import CONFIG, METRICS, RULEGRAPH, build_report, built_config, built_report, make_results
+from video_vae.cli import main
+from video_vae.config import parse_config
+from video_vae.report import provenance_view
+from video_vae.report.compare import answer, bootstrap_interval
+from video_vae.report.graph import draw_graph, layers, parse_dot, positions, reduced
+from video_vae.report.strips import ERROR_CEILING, error_colours, error_map, spread
+from video_vae.report.style import save_figure
+from video_vae.report.tables import load_results
+from video_vae.report.terms import duration, number
+from video_vae.report.training_figures import BINS, binned, compact
+
+SECTIONS = ("answer", "results", "clips", "strips", "training", "experiments", "standing", "data", "making")
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes, and the cells that carry a value of metrics.csv."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def having(self, *names: str) -> list[str]:
+        return [values[name] or "" for _, values in self.elements for name in names if name in values]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return built_report(tmp_path_factory.getbasetemp() / "report")
+
+
+@pytest.fixture(scope="session")
+def page(built: tuple[Path, Path]) -> str:
+    return built[0].read_text(encoding="utf-8")
+
+
+def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
+    elements = Elements(page)
+    assert all(value.startswith(("data:", "#")) for value in elements.having("src", "href", "xlink:href", "poster"))
+    loading = [values.get("href") for tag, values in elements.elements if tag in ("link", "iframe", "object", "embed")]
+    assert loading == ["data:,"]
+    assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|WebSocket|import\(", page)
+    assert len(page) < 20e6
+
+
+def test_every_section_is_there_and_identifiers_are_unique(page: str) -> None:
+    names = Elements(page).having("id")
+    assert [name for name in names if name in SECTIONS] == list(SECTIONS)
+    assert len(names) == len(set(names))
+
+
+def test_the_table_says_every_number_of_metrics_csv(built: tuple[Path, Path], page: str) -> None:
+    with (built[1] / "metrics.csv").open(encoding="utf-8") as stream:
+        written = sorted((metric, row[metric]) for row in csv.DictReader(stream) for metric in METRICS)
+    shown = [(v["data-metric"], v["data-value"]) for _, v in Elements(page).elements if "data-metric" in v]
+    assert sorted(shown) == written
+    assert len(written) == len(METRICS) * (2 * 2 * 3 + 2)
+
+
+def test_the_answer_states_psnr_and_the_gaps_of_metrics_csv(built: tuple[Path, Path], page: str) -> None:
+    table = pd.read_csv(built[1] / "metrics.csv").set_index(["experiment", "stage", "variant"])["psnr"]
+    rec = table["demo", "stage3", "rec"]
+    said = re.search(r'<p class="lead">(.*?)</p>', page)
+    assert said is not None
+    expected = [number(rec)]
+    for stage, variant in (("stage3", "spatial"), ("baseline", "repeat"), ("baseline", "mean")):
+        expected.append(f"{number(abs(rec - table['demo', stage, variant]))} dB")
+    for text in expected:
+        assert text in said[1]
+    assert "below the spatial VAE alone" in said[1]
+    assert "95 % interval" in said[1]
+
+
+def test_names_from_the_data_cannot_break_the_page(page: str) -> None:
+    assert "clips/<broken>.mp4" not in page
+    assert "clips/&lt;broken&gt;.mp4" in page
+
+
+def test_two_reports_of_a_run_are_equal_figures_included(built: tuple[Path, Path], tmp_path: Path, page: str) -> None:
+    again = build_report(built_config(), built[1], tmp_path / "report.html", "--rulegraph", str(built[1] / "graph.dot"))
+    assert again == page
+    first, second = built[0].parent / "figures", tmp_path / "figures"
+    names = sorted(path.name for path in first.iterdir())
+    assert {"metric_psnr.svg", "training_losses_stage3.svg", "rulegraph.svg"} <= set(names)
+    assert sorted(path.name for path in second.iterdir()) == names
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_a_figure_is_saved_for_a_paper_as_svg_and_pdf(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        save_figure(draw_graph(parse_dot(RULEGRAPH)), tmp_path / folder, "rules", pdf=True)
+    for name in ("rules.svg", "rules.pdf"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert (tmp_path / "first" / "rules.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_an_empty_results_folder_gives_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    page = build_report(CONFIG, tmp_path / "results", tmp_path / "report.html")
+    assert "no reconstruction has been scored" in page
+    assert "No training log" in page
+    assert "No benchmark files" in page
+    assert "No job graph was given" in page
+    assert page.count('class="missing"') >= 8
+
+
+def test_a_run_without_baselines_benchmarks_or_stored_clips_is_reported(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    config = make_results(results, clips=2, frames=6)
+    for name in (
+        "benchmarks",
+        "demo/baselines",
+        "demo/stage3/reconstruction_preview",
+        "demo/stage3/reconstruction_rec",
+    ):
+        shutil.rmtree(results / name)
+    (results / "demo" / "data" / "rejected.csv").write_text("path,reason,detail\n", encoding="utf-8")
+    table = pd.read_csv(results / "metrics.csv")
+    table[table["stage"] != "baseline"].to_csv(results / "metrics.csv", index=False)
+    page = build_report(config, results, tmp_path / "report.html")
+    assert "No file was rejected" in page
+    assert "No clip can be played" in page
+    assert "No benchmark files" in page
+    said = re.search(r'<p class="lead">(.*?)</p>', page)
+    assert said is not None
+    assert "below the spatial VAE alone." in said[1]
+
+
+def test_a_missing_results_folder_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", json.dumps(CONFIG), "--results", str(tmp_path / "none")]) == 2
+    assert "none does not exist: run the workflow first" in capsys.readouterr().err
+
+
+def test_the_answer_without_scores_is_no_number(tmp_path: Path) -> None:
+    assert not re.search(r"\d", answer(load_results(parse_config(CONFIG), tmp_path)))
+
+
+def test_settings_that_differ_are_listed_with_their_defaults() -> None:
+    rows = {row.key: (row.value, row.default) for row in provenance_view.changed_settings(parse_config(CONFIG))}
+    assert rows["data.resolution"] == ("[64, 64]", "[256, 256]")
+    assert rows["stages.stage1.steps"] == ("120", "380000")
+    assert "stages.stage1.identity_weight" not in rows
+
+
+def test_rules_stand_below_what_they_need() -> None:
+    graph = parse_dot(RULEGRAPH)
+    depth = layers(graph)
+    assert len(graph.labels) == 7
+    assert all(depth[first] < depth[second] for first, second in graph.edges)
+    kept = {(graph.labels[a], graph.labels[b]) for a, b in reduced(graph).edges}
+    assert ("train_stage1", "train_stage2") in kept
+    assert ("prepare_manifest", "train_stage2") not in kept
+    assert len({place for node, place in positions(graph).items() if node in graph.labels}) == len(graph.labels)
+
+
+def test_the_error_map_is_black_without_error_and_brightest_at_its_ceiling() -> None:
+    original = np.full((2, 2, 3), 100, dtype=np.uint8)
+    other = original.copy()
+    other[0, 0] += ERROR_CEILING
+    drawn = error_map(original, other)
+    assert drawn[1, 1].tolist() == error_colours()[0].tolist()
+    assert drawn[0, 0].tolist() == error_colours()[255].tolist()
+
+
+def test_clips_are_spread_from_the_first_to_the_last() -> None:
+    assert spread(100, 3) == [0, 50, 99]
+    assert spread(2, 12) == [0, 1]
+    assert spread(0, 3) == []
+
+
+def test_the_bootstrap_interval_holds_the_mean_and_is_the_same_again() -> None:
+    values = np.random.default_rng(0).normal(3, 1, 40)
+    low, high = bootstrap_interval(values, 500, seed=1)
+    assert low < values.mean() < high
+    assert (low, high) == bootstrap_interval(values, 500, seed=1)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 40**0.5, rel=0.25)
+
+
+def test_long_curves_are_averaged_without_losing_their_ends() -> None:
+    steps = np.arange(100_000.0)
+    middle, mean, low, high = binned(steps, steps)
+    assert len(middle) == BINS
+    assert middle[0] < 300
+    assert middle[-1] > 99_700
+    assert np.all((low <= mean) & (mean <= high))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.25, "250 ms"), (42, "42 s"), (725, "12 min 05 s"), (12_000, "3 h 20 min"), (7 * 86400, "7 d 0 h")],
+)
+def test_time_is_written_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(20_000, "20k"), (0.0001, "1e-4"), (0.05, "0.05"), (0, "0"), (1_200_000, "1.2M")]
+)
+def test_ticks_are_short(value: float, text: str) -> None:
+    assert compact(value) == text
