@@ -204,7 +204,8 @@ def flat_names(members: list[str]) -> dict[str, str]:
     for member in members:
         path = PurePosixPath(member.removesuffix(".gz"))
         same = by_name[path.name]
-        shared = len(os.path.commonpath(same).split("/")) if len(same) > 1 else len(path.parts) - 1
+        common = PurePosixPath(os.path.commonpath([other.parent for other in same]))
+        shared = len(common.parts) if len(same) > 1 else len(path.parts) - 1
         flat[member] = "-".join(path.parts[shared:])
     return flat
 

@@ -289,18 +289,22 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
-        if _lacks_end(Path(path)):
-            raise MediaError("truncated", "the file ends before the index of its frames") from None
-        raise MediaError("unreadable", f"cannot be opened as a video: {_message(error)}") from None
+        raise _unopened(path, f"cannot be opened as a video: {_message(error)}") from None
     with container:
         streams = [stream for stream in container.streams.video if not _is_cover(stream)]
         if not streams:
-            raise MediaError("unreadable", "no video stream")
+            raise _unopened(path, "no video stream")
         streams[0].codec_context.thread_count = 1
         try:
             yield container, streams[0]
         except (av.FFmpegError, ValueError, OSError) as error:
             raise MediaError("truncated", f"decoding stops: {_message(error)}") from None
+
+
+def _unopened(path: str | Path, detail: str) -> MediaError:
+    if _lacks_end(Path(path)):
+        return MediaError("truncated", "the file ends before the index of its frames")
+    return MediaError("unreadable", detail)
 
 
 def _lacks_end(path: Path) -> bool:
