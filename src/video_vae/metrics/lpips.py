@@ -103,6 +103,7 @@ class LPIPS(nn.Module):
         super().__init__()
         self.kind, self.spatial = net, spatial
         self.name: str = net
+        self.sha256: str | None = None
         self.scaling_layer = _Scaling()
         self.net = {"alex": _alex, "vgg": _vgg}[net]()
         heads = [_Head(channels) for channels in CHANNELS[net]]
@@ -179,7 +180,9 @@ def load_lpips(folder: str | Path, net: NetName = "alex", spatial: bool = True) 
     from video_vae.files import sha256_file
     from video_vae.weights import load_lpips_weights
 
+    path = Path(folder) / f"{net}.safetensors"
     metric = LPIPS(net, spatial)
     metric.load_state_dict(load_lpips_weights(Path(folder), net), strict=True)
-    metric.name = f"{net}:{sha256_file(Path(folder) / f'{net}.safetensors')[:8]}"
+    metric.sha256 = sha256_file(path)
+    metric.name = f"{net}:{metric.sha256[:8]}"
     return metric

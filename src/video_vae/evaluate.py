@@ -1,0 +1,256 @@
+"""Score generated clips against the originals of the same name: PSNR, SSIM, LPIPS, FloLPIPS, flicker.
+
+Files pair by name, whatever their ending. Several generated folders may be given; what concerns the originals is then
+computed once. Clips may be lossless files of this package, any video, or images. Under torchrun the ranks split the
+clips. Where a clip and its original differ in length, the first frames that both have are scored (and counted in the
+summary); where they differ in size, the clip is refused. Every option may be written with dashes or underscores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from video_vae.cli import main_for
+from video_vae.data.video import MediaError
+from video_vae.errors import UserError
+from video_vae.files import atomic_path
+from video_vae.metrics.conditions import conditions, made_by, wanted_clips
+from video_vae.metrics.flow import load_flow
+from video_vae.metrics.pairing import Pair, Pairing, pair_clips, variant_names
+from video_vae.metrics.reading import Source, View, open_source
+from video_vae.metrics.scoring import ClipScores, Refused, score_clip
+from video_vae.metrics.summary import clips_table, frames_table, summarize
+from video_vae.metrics.tools import METRICS, Tools
+from video_vae.progress import progress
+from video_vae.provenance import run_record, write_json_atomic
+from video_vae.training.distributed import Ranks, started_ranks
+
+log = logging.getLogger(__name__)
+
+PATIENCE = timedelta(days=7)
+"""Ranks wait for the slowest one, however long its clips are."""
+DEFAULT_METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
+DECIMALS = 6
+NAMED = 5
+"""How many of the clips that were left out are named in the log; the summary lists all."""
+
+
+@dataclass
+class Outcome:
+    """What one rank scored."""
+
+    scores: list[ClipScores] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `evaluate`."""
+
+    def add(name: str, help: str, **options: Any) -> None:
+        spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+        parser.add_argument(*spellings, dest=name, help=help, **options)
+
+    add("real_video_dir", "folder of the originals", type=Path, required=True, metavar="DIR")
+    generated = {"type": Path, "required": True, "metavar": "DIR", "nargs": "+", "action": "extend"}
+    add("generated_video_dir", "folder of generated clips; several may be given", **generated)
+    add("metric", "metrics to compute [%(default)s]", nargs="+", choices=METRICS, default=list(DEFAULT_METRICS))
+    add("resolution", "resize the shorter side to this, in pixels [as it is]", type=_positive)
+    add("crop_size", "then crop a square of this side out of the centre [none]", type=_positive)
+    add("num_frames", "score at most this many frames; shorter clips at their length [all]", type=_positive)
+    add("sample_rate", "take every n-th frame [1]", type=_positive, default=1)
+    add("sample_fps", "frame rate to record in the summary [the clips' own]", type=_rate)
+    add("batch_size", "work on as many pixels at once as N x 8 frames of 256x256 have [2]", type=_positive, default=2)
+    add("device", "auto, cpu or cuda [auto]", default="auto")
+    add("lpips", "folder with the LPIPS weights [%(default)s]", type=Path, default=Path("resources/lpips"))
+    add("flow", "optical flow of FloLPIPS [auto]", choices=("auto", "pwcnet", "raft", "dis"), default="auto")
+    add("flow_weights", "its weights: a file, or an address with --flow_sha256")
+    add("flow_sha256", "hash that the flow weights must have")
+    add("clips", "score only the clips that these tables list under clip_id", type=Path, nargs="+", metavar="CSV")
+    add("bootstrap", "resamples for the 95 %% intervals [1000]", type=_positive, default=1000)
+    add("seed", "seed of the resamples [0]", type=int, default=0)
+    add("strict", "fail if any clip has no partner or is refused, not only if nothing was scored", action="store_true")
+    add("output", "write the summary here (JSON)", type=Path)
+    add("output_dir", "write frames.parquet, clips.csv, summary.json and run.json here", type=Path)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score this rank's clips; the first rank gathers, summarizes and writes."""
+    started = time.time()
+    # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    names = variant_names(args.generated_video_dir)
+    folders = dict(zip(names, args.generated_video_dir, strict=True))
+    wanted = None if args.clips is None else wanted_clips(args.clips)
+    pairing = pair_clips(args.real_video_dir, folders, wanted)
+    with started_ranks(args.device, PATIENCE) as ranks:
+        flow = partial(load_flow, args.flow, args.flow_weights, args.flow_sha256)
+        tools = Tools.load(args.metric, args.lpips, flow, ranks.device)
+        mine = pairing.pairs[ranks.rank :: ranks.world_size]
+        outcome = _merged(ranks.gather(_score(mine, _view(args), tools, args.batch_size, ranks)), list(folders))
+    if ranks.first:
+        _warn(pairing, outcome)
+        if outcome.scores:
+            _write(args, tools, folders, pairing, outcome, started)
+        _judge(args, pairing, outcome)
+
+
+def _view(args: argparse.Namespace) -> View:
+    return View(
+        resolution=args.resolution,
+        crop_size=args.crop_size,
+        num_frames=args.num_frames,
+        sample_rate=args.sample_rate,
+    )
+
+
+def _score(pairs: Sequence[Pair], view: View, tools: Tools, batch_size: int, ranks: Ranks) -> Outcome:
+    """Score pairs one by one; a clip that cannot be scored is noted, and the others go on."""
+    outcome = Outcome()
+    originals: dict[str, Source] = {}
+    for pair in pairs:
+        try:
+            originals[pair.clip_id] = open_source(pair.real)
+        except (MediaError, UserError) as error:
+            outcome.refused += _refuse_all(pair, error)
+    total = sum(len(view.indices(source.frames)) for source in originals.values())
+    desc = "evaluate" if not ranks.many else f"evaluate (rank {ranks.rank} of {ranks.world_size})"
+    with progress(total=total, desc=desc, unit="frames") as bar:
+        for pair in pairs:
+            if pair.clip_id not in originals:
+                continue
+            try:
+                results = score_clip(pair, originals[pair.clip_id], view, tools, batch_size, bar.update)
+            except (MediaError, UserError) as error:
+                outcome.refused += _refuse_all(pair, error)
+                continue
+            outcome.scores += [result for result in results if isinstance(result, ClipScores)]
+            outcome.refused += [result for result in results if isinstance(result, Refused)]
+    return outcome
+
+
+def _refuse_all(pair: Pair, error: Exception) -> list[Refused]:
+    reason = f"the original: {error}"
+    return [Refused(variant=variant, clip_id=pair.clip_id, reason=reason) for variant in pair.generated]
+
+
+def _merged(outcomes: Sequence[Outcome], variants: Sequence[str]) -> Outcome:
+    """Join what the ranks did, in the order of variants and names: the same for any number of ranks."""
+
+    def place(clip: ClipScores | Refused) -> tuple[int, str]:
+        return variants.index(clip.variant), clip.clip_id
+
+    scores = [clip for outcome in outcomes for clip in outcome.scores]
+    refused = [clip for outcome in outcomes for clip in outcome.refused]
+    return Outcome(scores=sorted(scores, key=place), refused=sorted(refused, key=place))
+
+
+def _warn(pairing: Pairing, outcome: Outcome) -> None:
+    for lacking in pairing.unpaired[:NAMED]:
+        log.warning("%s has no partner: missing from %s", lacking["clip_id"], lacking["missing_from"])
+    for clip in outcome.refused[:NAMED]:
+        log.warning("%s (%s) is not scored: %s", clip.clip_id, clip.variant, clip.reason)
+    hidden = max(0, len(pairing.unpaired) - NAMED) + max(0, len(outcome.refused) - NAMED)
+    if hidden:
+        log.warning("... and %d more, listed in the summary", hidden)
+
+
+def _write(
+    args: argparse.Namespace,
+    tools: Tools,
+    folders: Mapping[str, Path],
+    pairing: Pairing,
+    outcome: Outcome,
+    started: float,
+) -> None:
+    frames = frames_table(outcome.scores)
+    clips = clips_table(frames)
+    named = {"real": args.real_video_dir, **folders}
+    makers = made_by(args.clips or ())
+    said = conditions(outcome.scores, _view(args), tools, args.sample_fps, named, makers)
+    summary = {
+        "conditions": said | {"bootstrap": args.bootstrap, "confidence": 0.95, "seed": args.seed},
+        "unpaired": [dict(lacking) for lacking in pairing.unpaired],
+        "refused": [vars(clip) for clip in outcome.refused],
+        "unequal": [[clip.variant, clip.clip_id] for clip in outcome.scores if clip.unequal],
+        "variants": summarize(clips, args.bootstrap, args.seed),
+    }
+    if args.output is not None:
+        write_json_atomic(args.output, summary)
+    if args.output_dir is not None:
+        _write_tables(args.output_dir, frames, clips)
+        write_json_atomic(args.output_dir / "summary.json", summary)
+        settings = {name: _plain(value) for name, value in vars(args).items()}
+        record = run_record("evaluate", settings, started=started, clips=len(clips), frames=len(frames))
+        write_json_atomic(args.output_dir / "run.json", record)
+    sys.stdout.write(_as_text(summary))
+
+
+def _plain(value: Any) -> Any:
+    plain: Any = json.loads(json.dumps(value, default=str))
+    return plain
+
+
+def _write_tables(folder: Path, frames: pd.DataFrame, clips: pd.DataFrame) -> None:
+    with atomic_path(folder / "frames.parquet") as aside:
+        frames.to_parquet(aside, index=False)
+    with atomic_path(folder / "clips.csv") as aside:
+        clips.round(DECIMALS).to_csv(aside, index=False, lineterminator="\n")
+
+
+def _as_text(summary: Mapping[str, Any]) -> str:
+    """Write the means for people: one line a variant and metric, with its interval."""
+    lines = []
+    for variant, entry in summary["variants"].items():
+        lines.append(f"{variant}: {entry['clips']} clips, {entry['frames']} frames")
+        for name, value in entry.items():
+            if isinstance(value, Mapping) and value["mean"] is not None:
+                interval = "" if value["low"] is None else f"  (95 %: {value['low']:.4f} to {value['high']:.4f})"
+                label = f"{name} [{summary['conditions']['flow']}]" if name == "flolpips" else name
+                lines.append(f"  {label:<16} {value['mean']:10.4f}{interval}")
+        if entry.get("psnr_capped"):
+            lines.append(f"  {entry['psnr_capped']} frames are identical: their PSNR was capped at 100 dB")
+    if not summary["conditions"]["lossless"]:
+        lines.append("not stored losslessly: the losses of the video coding are part of these numbers")
+    return "\n".join(lines) + "\n"
+
+
+def _judge(args: argparse.Namespace, pairing: Pairing, outcome: Outcome) -> None:
+    """Fail where nothing was scored, or with --strict where anything was left out."""
+    if not outcome.scores:
+        first = outcome.refused[0]
+        raise UserError(f"no clip could be scored; {first.clip_id} ({first.variant}): {first.reason}")
+    left_out = len(pairing.unpaired) + len(outcome.refused)
+    if args.strict and left_out:
+        raise UserError(f"--strict: {left_out} clips have no partner or were refused; see the lines above")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main_for("evaluate"))

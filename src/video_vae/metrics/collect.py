@@ -1,0 +1,106 @@
+"""Gather the summaries of several evaluations in one table: one row an experiment, stage and variant."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from video_vae.data.table import write_rows
+from video_vae.errors import UserError
+
+BASELINES = ("mean", "repeat")
+DECIMALS = {"psnr": 4, "ssim": 6, "lpips": 6, "flolpips": 6, "flicker": 4, "lpips_vgg": 6}
+METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
+STATISTICS = {"": "mean", "_std": "std", "_low": "low", "_high": "high"}
+CONDITIONS = ("flow", "resolution", "lpips_weights", "spatial_weights", "version")
+SHORT = 16
+"""Digits of a hash that the table shows; the summary has all."""
+
+
+class Entry(NamedTuple):
+    """One summary and what it belongs to."""
+
+    experiment: str
+    stage: str
+    summary: Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `collect-metrics`."""
+    parser.add_argument("entries", nargs="+", type=_entry, metavar="EXPERIMENT:STAGE:SUMMARY.json")
+    parser.add_argument("--output", type=Path, required=True, metavar="CSV", help="table to write")
+
+
+def _entry(text: str) -> Entry:
+    experiment, _, rest = text.partition(":")
+    stage, _, summary = rest.partition(":")
+    if not (experiment and stage and summary):
+        raise argparse.ArgumentTypeError(f"{text!r} is not EXPERIMENT:STAGE:SUMMARY.json")
+    return Entry(experiment, stage, Path(summary))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the table of all summaries."""
+    collect(args.entries, args.output)
+
+
+def collect(entries: Iterable[Entry], output: Path) -> None:
+    """Write one row a variant of each summary, in the order given; the same summaries give the same bytes.
+
+    Raises:
+        UserError: if a summary is missing or is not one.
+    """
+    rows = [row for entry in entries for row in _rows(entry)]
+    extra = [name for name in ("lpips_vgg",) if any(name in row for row in rows)]
+    header = columns((*METRICS, *extra))
+    write_rows(output, header, ([row.get(name, "") for name in header] for row in rows))
+
+
+def columns(metrics: Iterable[str] = METRICS) -> tuple[str, ...]:
+    """List the columns of the table."""
+    names = ["experiment", "stage", "variant", "clips", "frames"]
+    for metric in metrics:
+        names += [f"{metric}{suffix}" for suffix in STATISTICS]
+        if metric == "psnr":
+            names += ["psnr_pooled", "psnr_capped"]
+    return (*names, *CONDITIONS)
+
+
+def _rows(entry: Entry) -> list[dict[str, str]]:
+    try:
+        summary = json.loads(entry.summary.read_text(encoding="utf-8"))
+        said = _conditions(summary["conditions"])
+        return [_row(entry, variant, values, said) for variant, values in summary["variants"].items()]
+    except OSError as error:
+        raise UserError(f"summary {entry.summary}: {error.strerror}; make it with `video-vae evaluate`") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{entry.summary} is not a summary of `video-vae evaluate`: {error!r}; make it again") from None
+
+
+def _conditions(said: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "flow": said["flow"] or "",
+        "resolution": said["resolution"],
+        "lpips_weights": " ".join(said["lpips"].values()),
+        "spatial_weights": (said["spatial_sha256"] or "")[:SHORT],
+        "version": said["version"],
+    }
+
+
+def _row(entry: Entry, variant: str, values: Mapping[str, Any], said: Mapping[str, str]) -> dict[str, str]:
+    stage = "baseline" if variant in BASELINES else entry.stage
+    row = {"experiment": entry.experiment, "stage": stage, "variant": variant}
+    row |= {"clips": str(values["clips"]), "frames": str(values["frames"])}
+    for metric in (*METRICS, "lpips_vgg"):
+        if metric in values:
+            row |= {f"{metric}{suffix}": _text(values[metric][key], metric) for suffix, key in STATISTICS.items()}
+    if "psnr" in values:
+        row |= {"psnr_pooled": _text(values["psnr_pooled"]["mean"], "psnr"), "psnr_capped": str(values["psnr_capped"])}
+    return row | dict(said)
+
+
+def _text(value: float | None, metric: str) -> str:
+    return "" if value is None else f"{value:.{DECIMALS[metric]}f}"

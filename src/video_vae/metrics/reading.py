@@ -1,0 +1,139 @@
+"""Read clips for scoring, a chunk at a time: lossless ones bit for bit, others as a player would show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from video_vae.data.storage import LOSSLESS_SUFFIX, STORAGE, iter_lossless, lossless_info
+from video_vae.data.transform import Frames, resize_crop
+from video_vae.data.video import IMAGE_SUFFIXES, probe, read_frames, read_image
+from video_vae.errors import UserError
+
+READ_AT_ONCE = 16
+"""Frames decoded at once, before they are cut to size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Which frames of a clip are scored, and at what size."""
+
+    resolution: int | None = None
+    """Resize the shorter side to this, in pixels; clips that have it already are left alone."""
+    crop_size: int | None = None
+    """Then cut a square of this side out of the centre."""
+    num_frames: int | None = None
+    """Score at most this many frames."""
+    sample_rate: int = 1
+    """Take every n-th frame."""
+
+    def indices(self, frames: int) -> range:
+        """List the frames that are scored of a clip with this many."""
+        return range(0, frames, self.sample_rate)[: self.num_frames]
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width at which a clip of this size is scored.
+
+        Raises:
+            UserError: if it is smaller than the crop.
+        """
+        height, width = self._resized(height, width)
+        if self.crop_size is None:
+            return height, width
+        if min(height, width) < self.crop_size:
+            raise UserError(f"{height}x{width} pixels do not hold a crop of {self.crop_size}; give --resolution too")
+        return self.crop_size, self.crop_size
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.resolution is None:
+            return height, width
+        scale = self.resolution / min(height, width)
+        return max(self.resolution, round(height * scale)), max(self.resolution, round(width * scale))
+
+    def cut(self, frames: Frames) -> Frames:
+        """Bring frames, uint8 (T,H,W,3), to the size at which they are scored."""
+        height, width = self.size(*frames.shape[1:3])
+        resized = resize_crop(frames, self._resized(*frames.shape[1:3]))
+        top, left = (resized.shape[1] - height) // 2, (resized.shape[2] - width) // 2
+        return resized[:, top : top + height, left : left + width]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A clip's file and what it says of itself."""
+
+    path: Path
+    frames: int
+    height: int
+    width: int
+    fps: float | None
+    storage: str
+    """How the pixels are stored; `lossless` says whether that changed them."""
+    lossless: bool
+
+
+def open_source(path: Path) -> Source:
+    """Find out what a clip's file holds.
+
+    Raises:
+        MediaError, UserError: if it cannot be read.
+    """
+    if path.suffix.lower() == LOSSLESS_SUFFIX:
+        try:
+            info = lossless_info(path)
+        except UserError:  # a video of other origin, or no video at all: the general reader tells
+            pass
+        else:
+            size = {"frames": info.frames, "height": info.height, "width": info.width}
+            return Source(path=path, **size, fps=info.fps, storage=STORAGE, lossless=True)
+    media = probe(path)
+    still = media.kind == "image"
+    storage = f"{path.suffix.lower()[1:]} {'image' if still else 'video as found, its coding losses included'}"
+    size = {"frames": media.num_frames, "height": media.height, "width": media.width}
+    return Source(path=path, **size, fps=media.fps, storage=storage, lossless=False)
+
+
+def read_chunks(source: Source, view: View, size: int) -> Iterator[Frames]:
+    """Read the frames that are scored in chunks of `size`: uint8 (t,h,w,3).
+
+    Raises:
+        MediaError, UserError: if the file is damaged or too small for the crop.
+    """
+    return _regroup((view.cut(frames) for frames in _selected(source, view)), size)
+
+
+def _selected(source: Source, view: View) -> Iterator[Frames]:
+    if source.path.suffix.lower() in IMAGE_SUFFIXES:
+        yield read_image(source.path)
+        return
+    indices = view.indices(source.frames)
+    if not source.lossless:
+        for start in range(0, len(indices), READ_AT_ONCE):
+            yield read_frames(source.path, indices[start : start + READ_AT_ONCE])
+        return
+    begin, missing = 0, len(indices)
+    for frames in iter_lossless(source.path, READ_AT_ONCE):
+        picked = frames[-begin % view.sample_rate :: view.sample_rate][:missing]
+        if len(picked):
+            yield picked
+        begin, missing = begin + len(frames), missing - len(picked)
+        if not missing and begin < source.frames:  # else read on to the end, where the checksum is compared
+            return
+
+
+def _regroup(parts: Iterable[Frames], size: int) -> Iterator[Frames]:
+    """Join and split parts into chunks of exactly `size` frames, but for the last."""
+    held: list[Frames] = []
+    count = 0
+    for part in parts:
+        held.append(part)
+        count += len(part)
+        while count >= size:
+            joined = held[0] if len(held) == 1 else np.concatenate(held)
+            yield joined[:size]
+            held, count = [joined[size:]], count - size
+    if count:
+        yield held[0] if len(held) == 1 else np.concatenate(held)

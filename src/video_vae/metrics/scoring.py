@@ -1,0 +1,218 @@
+"""Score what was generated from a clip, in one pass over its frames and in memory that its length does not change.
+
+Whatever concerns the original alone, its LPIPS features and its optical flow, is computed once for all variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from video_vae.data.transform import Frames
+from video_vae.data.video import MediaError
+from video_vae.errors import UserError
+from video_vae.metrics.flolpips import weighted_distance
+from video_vae.metrics.flow import Flow
+from video_vae.metrics.lpips import Features, NetName
+from video_vae.metrics.pairing import Pair
+from video_vae.metrics.pixel import flicker, mse, psnr_from_mse, ssim
+from video_vae.metrics.reading import Source, View, open_source, read_chunks
+from video_vae.metrics.tools import NETS, Tools
+
+BATCH_PIXELS = 8 * 256 * 256
+"""Pixels of a clip that are worked on at once, for each unit of the batch size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipScores:
+    """The scores of one variant of a clip."""
+
+    variant: str
+    clip_id: str
+    height: int
+    width: int
+    values: dict[str, NDArray[np.float64]]
+    """A value a frame, (T,): flolpips belongs to a frame and the next, flicker to a frame and the one before."""
+    unequal: bool
+    """Original or variant had frames left when the other ended; those were not scored."""
+    real: Source
+    generated: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A variant of a clip that could not be scored, and why."""
+
+    variant: str
+    clip_id: str
+    reason: str
+
+
+class _Originals:
+    """A chunk of the original, with the frame before it; features and flow are computed when first asked for."""
+
+    def __init__(self, frames: Tensor, before: Tensor | None, tools: Tools) -> None:
+        self.frames = frames
+        self.joined = _joined(before, frames)
+        self._tools = tools
+        self._features: dict[NetName, Features] = {}
+        self._flow: Tensor | None = None
+
+    def features(self, net: NetName, count: int) -> Features:
+        if net not in self._features:
+            self._features[net] = self._tools.nets[net].features(self.frames)
+        return _first(self._features[net], count)
+
+    def flow(self, estimate: Flow, pairs: int) -> Tensor:
+        if self._flow is None:
+            self._flow = estimate(self.joined[:-1], self.joined[1:])
+        return self._flow[:pairs]
+
+
+@dataclass(kw_only=True)
+class _Track:
+    """One variant of a clip, and how far it was scored."""
+
+    variant: str
+    path: Path
+    tools: Tools
+    source: Source | None = None
+    chunks: Iterator[Frames] = field(default_factory=lambda: iter(()))
+    parts: dict[str, list[Tensor]] = field(default_factory=dict)
+    frames: int = 0
+    before: Tensor | None = None
+    """The last frame that was scored, (1,3,H,W)."""
+    distances: Features | None = None
+    """The maps of its LPIPS distance."""
+    unequal: bool = False
+    refusal: str | None = None
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do something with the variant unless that failed before."""
+        if self.refusal is None:
+            try:
+                action()
+            except (MediaError, UserError) as error:
+                self.refusal = str(error)
+
+    def open(self, real: Source, view: View, chunk: int) -> None:
+        """Open the file and see that it can be compared with the original."""
+        self.source = open_source(self.path)
+        size, wanted = (view.size(source.height, source.width) for source in (self.source, real))
+        if size != wanted:
+            raise UserError(f"{size[0]}x{size[1]} pixels, the original {wanted[0]}x{wanted[1]}; they must be equal")
+        self.chunks = read_chunks(self.source, view, chunk)
+
+    def advance(self, originals: _Originals) -> None:
+        """Score the next frames against a chunk of the original."""
+        frames = next(self.chunks, None)
+        if frames is None or self.unequal:
+            self.unequal = True
+            return
+        generated = self.tools.tensor(frames[: len(originals.frames)])
+        self.unequal = len(frames) != len(originals.frames)
+        self._score_frames(originals, generated)
+        self.before, self.frames = generated[-1:].clone(), self.frames + len(generated)
+
+    def finish(self) -> None:
+        """Read on to the end, where damage shows, and see whether frames are left."""
+        for _ in self.chunks:
+            self.unequal = True
+
+    def _score_frames(self, originals: _Originals, generated: Tensor) -> None:
+        chosen, count = self.tools.metrics, len(generated)
+        real, joined = originals.frames[:count], _joined(self.before, generated)
+        if "psnr" in chosen:
+            self._add("mse", mse(real, generated))
+        if "ssim" in chosen:
+            self._add("ssim", ssim(real, generated))
+        if "flicker" in chosen:
+            self._add("flicker", flicker(originals.joined[: len(joined)], joined))
+        for metric, name in (("lpips", NETS["lpips"]), ("lpips_vgg", NETS["lpips_vgg"])):
+            net = self.tools.nets.get(name)
+            if net is None:
+                continue
+            distances = net.distances(originals.features(name, count), net.features(generated))
+            if metric in chosen:
+                self._add(metric, net.score(distances, (real.shape[-2], real.shape[-1])))
+            if metric == "lpips" and self.tools.flow is not None:
+                self._score_motion(originals, joined, distances, self.tools.flow)
+
+    def _score_motion(self, originals: _Originals, joined: Tensor, distances: Features, flow: Flow) -> None:
+        if self.distances is not None:
+            distances = tuple(torch.cat(pair) for pair in zip(self.distances, distances, strict=True))
+        pairs = len(joined) - 1
+        if pairs:
+            motion = flow(joined[:-1], joined[1:])
+            self._add("flolpips", weighted_distance(_first(distances, pairs), originals.flow(flow, pairs), motion))
+        self.distances = tuple(layer[-1:].clone() for layer in distances)
+
+    def _add(self, name: str, values: Tensor) -> None:
+        self.parts.setdefault(name, []).append(values.cpu())
+
+    def result(self, clip_id: str, real: Source, size: tuple[int, int]) -> ClipScores | Refused:
+        """Return the scores of all frames, or why there are none."""
+        if self.refusal is not None or self.source is None or not self.frames:
+            return Refused(variant=self.variant, clip_id=clip_id, reason=self.refusal or "no frames to compare")
+        columns = {name: torch.cat(parts) for name, parts in self.parts.items()}
+        if "mse" in columns:
+            columns = {"psnr": psnr_from_mse(columns["mse"])} | columns
+        gap = torch.full((1,), torch.nan, dtype=torch.float64)
+        if "flolpips" in self.tools.metrics:
+            columns["flolpips"] = torch.cat([columns.get("flolpips", gap[:0]), gap])
+        if "flicker" in columns:
+            columns["flicker"] = torch.cat([gap, columns["flicker"]])
+        values = {name: column.numpy() for name, column in columns.items()}
+        return ClipScores(
+            variant=self.variant,
+            clip_id=clip_id,
+            height=size[0],
+            width=size[1],
+            values=values,
+            unequal=self.unequal,
+            real=real,
+            generated=self.source,
+        )
+
+
+def _joined(before: Tensor | None, frames: Tensor) -> Tensor:
+    return frames if before is None else torch.cat([before, frames])
+
+
+def _first(layers: Features, count: int) -> Features:
+    return tuple(layer[:count] for layer in layers)
+
+
+@torch.inference_mode()
+def score_clip(
+    pair: Pair, real: Source, view: View, tools: Tools, batch_size: int, on_frames: Callable[[int], object]
+) -> list[ClipScores | Refused]:
+    """Score all variants of a clip against the original; one that cannot be read or compared is refused, and why.
+
+    `on_frames` is told of the original's frames as they are done.
+
+    Raises:
+        MediaError, UserError: if the original is damaged, or too small for the crop.
+    """
+    size = view.size(real.height, real.width)
+    chunk = max(1, batch_size * BATCH_PIXELS // (size[0] * size[1]))
+    tracks = [_Track(variant=variant, path=path, tools=tools) for variant, path in pair.generated.items()]
+    for track in tracks:
+        track.attempt(partial(track.open, real, view, chunk))
+    before: Tensor | None = None
+    for frames in read_chunks(real, view, chunk):
+        originals = _Originals(tools.tensor(frames), before, tools)
+        for track in tracks:
+            track.attempt(partial(track.advance, originals))
+        before = originals.frames[-1:]
+        on_frames(len(frames))
+    for track in tracks:
+        track.attempt(track.finish)
+    return [track.result(pair.clip_id, real, size) for track in tracks]

@@ -1,0 +1,53 @@
+"""The networks that the chosen metrics need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from video_vae.data.transform import Frames
+from video_vae.metrics.flow import Flow
+from video_vae.metrics.lpips import LPIPS, NetName, load_lpips
+
+Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
+METRICS: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker")
+NETS: Mapping[str, NetName] = {"lpips": "alex", "flolpips": "alex", "lpips_vgg": "vgg"}
+"""The LPIPS net that a metric needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What scoring works with: the chosen metrics, their networks and no others, and the device."""
+
+    metrics: tuple[Metric, ...]
+    nets: Mapping[NetName, LPIPS]
+    flow: Flow | None
+    device: torch.device
+
+    @classmethod
+    def load(cls, metrics: Sequence[Metric], lpips: Path, flow: Callable[[], Flow], device: torch.device) -> Tools:
+        """Load what the metrics need: LPIPS from the folder `lpips`, optical flow by calling `flow`.
+
+        Raises:
+            UserError: if weights are missing or wrong.
+        """
+        chosen = tuple(metric for metric in METRICS if metric in metrics)
+        names = dict.fromkeys(NETS[metric] for metric in chosen if metric in NETS)
+        nets: dict[NetName, LPIPS] = {net: load_lpips(lpips, net) for net in names}
+        for net in nets.values():
+            net.to(device)
+        estimator = flow() if "flolpips" in chosen else None
+        if isinstance(estimator, torch.nn.Module):
+            estimator.to(device)
+        return cls(metrics=chosen, nets=nets, flow=estimator, device=device)
+
+    def tensor(self, frames: Frames) -> Tensor:
+        """Turn uint8 (T,H,W,3) into float32 (T,3,H,W) in [0,1] on the device."""
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
+        return pixels.permute(0, 3, 1, 2).contiguous().float().div_(255.0)
