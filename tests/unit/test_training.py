@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +20,8 @@ from video_vae.errors import UserError
 from video_vae.losses import PerceptualLoss
 from video_vae.models.build import load_spatial, load_video_vae
 from video_vae.training import trainer as trainer_module
-from video_vae.training.datasets import LatentSource, PixelSource
+from video_vae.training.datasets import Batch, LatentSource, PixelSource
+from video_vae.training.distributed import Ranks
 from video_vae.training.optimization import Optimization
 from video_vae.training.plan import StagePlan, Window
 from video_vae.training.step import Draws
@@ -88,6 +92,35 @@ def test_a_training_cut_off_after_every_step_ends_in_the_same_weights(
     for event in ("train", "valid"):
         kept = [[(x["step"], x.get("loss"), x.get("l1")) for x in part if x["event"] == event] for part in lines]
         assert kept[0] == kept[1]
+
+
+def test_a_signal_saves_the_step_and_ends_with_its_status(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Trainer._accumulate
+
+    def interrupted(self: Trainer, batch: Batch) -> Any:
+        if batch.step == 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return forward(self, batch)
+
+    monkeypatch.setattr(Trainer, "_accumulate", interrupted)
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(SystemExit) as ended:
+        train_here(options(data, tmp_path / "out", *cached(data)))
+    assert ended.value.code == 128 + signal.SIGUSR1 and signal.getsignal(signal.SIGUSR1) == before
+    (folder,) = state_folders(tmp_path / "out")
+    assert (folder / "step-000000003").is_dir() and not (tmp_path / "out").joinpath("run.json").exists()
+
+
+def test_a_batch_that_does_not_divide_over_the_ranks_is_told_with_its_cure() -> None:
+    ranks = Ranks(rank=1, world_size=2, device=torch.device("cpu"))
+    assert ranks.share(8, 2, "stage1") == (range(4, 8), 2)
+    assert ranks.share(2, 2, "stage1") == (range(1, 2), 1)
+    with pytest.raises(UserError, match=r"stages.stage1.global_batch 3 does not divide over 2 ranks; take a multiple"):
+        ranks.share(3, 1, "stage1")
+    with pytest.raises(UserError, match=r"stages.stage1.micro_batch 2 does not divide the 3 clips of a rank"):
+        ranks.share(6, 2, "stage1")
 
 
 def test_the_same_command_again_trains_nothing_and_leaves_the_same(data: Path, finished: Path) -> None:

@@ -1,0 +1,116 @@
+"""Several ranks train like one, and a training that is killed goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from training_material import (
+    cached,
+    command,
+    environment,
+    log_lines,
+    make_data,
+    options,
+    settings,
+    train_apart,
+    train_here,
+    weights,
+)
+
+pytestmark = pytest.mark.distributed
+LONG = {"steps": 30, "checkpoint_every": 3, "validate_every": 10}
+RANKED = {"steps": 8, "checkpoint_every": 2, "validate_every": 4, "micro_batch": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    make_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_ranks(data: Path) -> Path:
+    output = data / "two" / "out"
+    done = train_apart(options(data, output, *cached(data), config=settings(**RANKED)), ranks=2)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def wait_for_step(state: Path, step: int) -> None:
+    """Wait until a training has written a line of this step or a later one to its log."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for log in state.glob("*/*/log.jsonl"):
+            text = log.read_text()
+            if any(f'"step": {number},' in text for number in range(step, step + 40)):
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step} after two minutes")
+
+
+def same(first: Path, second: Path) -> bool:
+    pairs = [(weights(first, name), weights(second, name)) for name in ("model", "model_raw")]
+    return all(torch.equal(one[key], other[key]) for one, other in pairs for key in one)
+
+
+def test_sigkill_and_sigterm_cost_time_and_nothing_else(data: Path, tmp_path: Path) -> None:
+    arguments = options(data, tmp_path / "out", *cached(data), config=settings(**LONG))
+    for step, number, status in ((4, signal.SIGKILL, -9), (14, signal.SIGTERM, 143)):
+        process = subprocess.Popen(command(arguments), env=environment(), stderr=subprocess.PIPE, text=True)
+        wait_for_step(tmp_path / "state", step)
+        process.send_signal(number)
+        told = process.communicate(timeout=120)[1]
+        assert process.returncode == status, told
+        assert ("the same command goes on" in told) == (number != signal.SIGKILL)
+        assert not (tmp_path / "out" / "model").exists()
+    done = train_apart(arguments)
+    assert done.returncode == 0, done.stderr
+    train_here(options(data, tmp_path / "whole" / "out", *cached(data), config=settings(**LONG)))
+    assert same(tmp_path / "out", tmp_path / "whole" / "out")
+    lines = [log_lines(folder / "out" / "log.jsonl", "train") for folder in (tmp_path, tmp_path / "whole")]
+    assert [line["step"] for line in lines[0]] == list(range(1, 31))
+    assert [line["loss"] for line in lines[0]] == [line["loss"] for line in lines[1]]
+    assert len(log_lines(tmp_path / "out" / "log.jsonl", "resume")) == 2
+
+
+def test_two_ranks_train_what_one_rank_trains(data: Path, two_ranks: Path, tmp_path: Path) -> None:
+    train_here(options(data, tmp_path / "out", *cached(data), config=settings(**RANKED)))
+    for key, value in weights(tmp_path / "out", "model_raw").items():
+        torch.testing.assert_close(weights(two_ranks, "model_raw")[key], value, rtol=0, atol=1e-4)
+    for event, names in (("train", ("loss", "kl", "l1", "grad_norm")), ("valid", ("l1", "psnr_latent", "identity"))):
+        one, two = (log_lines(folder / "log.jsonl", event) for folder in (tmp_path / "out", two_ranks))
+        assert [line["step"] for line in one] == [line["step"] for line in two]
+        for name in names:
+            assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-3)
+
+
+def test_ranks_stop_together_and_go_on_bit_for_bit_with_a_shared_optimizer(
+    data: Path, two_ranks: Path, tmp_path: Path
+) -> None:
+    arguments = options(data, tmp_path / "out", *cached(data), config=settings(**RANKED, shard_optimizer=True))
+    line = command(arguments, ranks=2)
+    process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_step(tmp_path / "state", 3)
+    # As a scheduler does it: the launcher and all ranks get the signal.
+    os.killpg(process.pid, signal.SIGTERM)
+    told = process.communicate(timeout=120)[1]
+    assert process.returncode != 0 and not (tmp_path / "out" / "model").exists()
+    done = train_apart(arguments, ranks=2)
+    assert done.returncode == 0, done.stderr + told
+    assert same(tmp_path / "out", two_ranks)
+    log = log_lines(tmp_path / "out" / "log.jsonl")
+    assert [line["step"] for line in log if line["event"] == "train"] == list(range(1, 9))
+    assert [line["event"] for line in log].count("resume") == 1
