@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from video_vae.models.blocks import CausalConv3d, ResBlock, TimeDownsample, TimeUpsample
 from video_vae.models.temporal import TemporalAutoencoderKL
 
-CONSTANT = 4.0
+CONSTANT = 8.0
 LOGVAR = -6.0
 
 
@@ -60,7 +60,6 @@ def _encoder(net: TemporalAutoencoderKL, latents: int) -> None:
 
 def _decoder(net: TemporalAutoencoderKL, latents: int) -> None:
     _spread(net.decoder.conv1, latents)
-    _set_constants(net.decoder.conv1)
     for up in net.decoder.conv_blocks:
         if isinstance(up, TimeUpsample):
             _interpolate(up)
@@ -109,7 +108,11 @@ def _set_constants(conv: CausalConv3d) -> None:
 def _interpolate(up: TimeUpsample) -> None:
     _clear(up)
     middle = up.conv.kernel_size[1] // 2
+    # The constants are set anew here: frames before the first are zeros, and would halve them.
+    _bias(up).view(-1, 2)[2::4] = CONSTANT
+    _bias(up).view(-1, 2)[3::4] = -CONSTANT
     channels = torch.arange(up.conv.in_channels)
+    channels = channels[channels % 4 < 2]
     up.conv.weight[2 * channels, channels, -2:, middle, middle] = 0.5
     up.conv.weight[2 * channels + 1, channels, -1, middle, middle] = 1.0
 
