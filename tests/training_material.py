@@ -95,7 +95,7 @@ def command(arguments: list[str], ranks: int = 1) -> list[str]:
 def train_apart(arguments: list[str], ranks: int = 1) -> subprocess.CompletedProcess[str]:
     """Train a stage in processes of its own and wait for their end."""
     line = command(arguments, ranks)
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=280, env=environment())
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=400, env=environment())
 
 
 def environment() -> dict[str, str]:

@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> None:
         setup = set_up(config, args.stage, inputs, ranks)
         folder = (args.state or args.output.parent / "state") / args.stage / setup.fingerprint
         store = CheckpointStore(folder, setup.fingerprint, setup.task.stage.keep_checkpoints)
-        tensorboard = args.output / "tensorboard"
-        journal = Journal(folder, tensorboard) if ranks.first else Journal(None)
+        journal = Journal(folder, args.output / "tensorboard") if ranks.first else Journal(None)
+        log.info("%s: log and resume state lie in %s", args.stage, folder)
         with store.locked() if ranks.first else nullcontext():
             trainer = Trainer(setup.task, ranks, store, journal, deadline)
             try:
