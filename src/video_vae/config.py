@@ -73,7 +73,7 @@ class Data(Settings):
     frame_interval: Count = 1
     """Take every n-th frame."""
     min_frames: Count = 17
-    """Reject videos with fewer frames than this."""
+    """Reject videos and segments with fewer frames than this, counted after `frame_interval`."""
     min_size: Count = 64
     """Reject videos and images whose shorter side is smaller than this, in pixels."""
     max_failed_share: Share = 0.05

@@ -66,9 +66,8 @@ def package_slice(config: Config, name: str) -> Slice:
 def data_slice(config: Config) -> Slice:
     """What listing and splitting the clips reads."""
     packages = [f"resources.{name}" for name in config.data.packages]
-    return pick(
-        config, ["data.sources", "data.packages", "data.min_frames", "data.min_size", "data.split", "seed", *packages]
-    )
+    fit = ["data.frame_interval", "data.min_frames", "data.min_size"]
+    return pick(config, ["data.sources", "data.packages", *fit, "data.split", "seed", *packages])
 
 
 def spatial_slice(config: Config) -> Slice:

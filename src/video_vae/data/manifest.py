@@ -207,6 +207,9 @@ def run(args: argparse.Namespace) -> None:
         write_table(folder / f"{side}.csv", members)
     write_table(folder / "manifest.csv", clips)
     _log_rejected(rejected)
+    both = {clip.source_id for clip in sides["train"]} & {clip.source_id for clip in sides["test"]}
+    if both:
+        log.info("%d files have clips on both sides of the split: results say less about unseen videos", len(both))
     if found.skipped:
         log.info("%d other files in the folders are not videos or images", found.skipped)
     sys.stdout.write(
