@@ -39,23 +39,23 @@ def srun_command(nodes: int, ranks: int, arguments: Sequence[str]) -> list[str]:
     return [*step, "bash", "-c", f"{torchrun} {endpoint} {shlex.join(arguments)}"]
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m video_vae.launch", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m video_vae.launch", usage="%(prog)s [options] -m MODULE ...")
     parser.add_argument("--nodes", type=int, default=1, help="number of machines [1]")
     parser.add_argument("--ranks", type=int, default=1, help="processes a machine, one for each GPU [1]")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="-m MODULE and its arguments")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show the launcher's command and become it; return only where there is none."""
-    args = _parse(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    start = given.index("-m") if "-m" in given else len(given)
+    args, arguments = _parse(given[:start]), given[start:]
     try:
         if args.nodes > 1:
-            command = srun_command(args.nodes, args.ranks, args.arguments)
+            command = srun_command(args.nodes, args.ranks, arguments)
         else:
-            command = torchrun_command(args.ranks, args.arguments)
+            command = torchrun_command(args.ranks, arguments)
     except UserError as error:
         sys.stderr.write(f"video_vae.launch: {error}\n")
         return 2

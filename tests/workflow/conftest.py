@@ -1,81 +1,24 @@
-"""Temporary checkouts with the real workflow, configs and settings, and stand-ins for the jobs."""
+"""Checkouts in which nothing, or the whole demo, has run."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-ENTRIES = ("__main__.py", "launch.py", "evaluate.py")
-
-
-class Checkout:
-    """A copy of the workflow to run Snakemake in."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def snakemake(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", *arguments]
-        environment = {**os.environ, **variables}
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
-
-    def plan(self, *arguments: str, **settings: Any) -> dict[str, int]:
-        """Dry-run the demo with some settings changed; return the number of planned jobs a rule."""
-        changed = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-        config = ["--config", *changed] if changed else []
-        result = self.snakemake("-n", *arguments, "--configfile", "config/demo.yaml", *config)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return jobs(result.stdout + result.stderr)
-
-
-def jobs(output: str) -> dict[str, int]:
-    """Read the table of planned jobs in a dry run's output."""
-    if "Nothing to be done" in output:
-        return {}
-    table = output.split("Job stats:")[1].split("total")[0]
-    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
-
-
-def _copy(folder: Path) -> Checkout:
-    for name in ("workflow", "config", "envs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    package = folder / "src" / "video_vae"
-    package.mkdir(parents=True)
-    # The workflow imports the settings and nothing else of the package: only these are there.
-    for name in ("__init__", "config", "config_errors", "config_slices", "errors", "files", "provenance"):
-        shutil.copy(ROOT / "src" / "video_vae" / f"{name}.py", package)
-    for name in ENTRIES:
-        shutil.copy(Path(__file__).with_name("stub.py"), package / name)
-    (folder / "slurm").symlink_to("workflow/profiles/slurm")
-    spatial = folder / "workflow" / "weights" / "spatial_vae"
-    spatial.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
-        (spatial / name).write_text("stand-in", encoding="utf-8")
-    (folder / "config" / "demo_clips.csv").write_text("path\n", encoding="utf-8")
-    return Checkout(folder)
+from workflow_material import Checkout, copy_checkout
 
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which nothing has run."""
-    return _copy(tmp_path_factory.mktemp("fresh"))
+    return copy_checkout(tmp_path_factory.mktemp("fresh"))
 
 
 @pytest.fixture(scope="session")
 def _finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    checkout = _copy(tmp_path_factory.mktemp("done"))
+    checkout = copy_checkout(tmp_path_factory.mktemp("done"))
     result = checkout.snakemake("--configfile", "config/demo.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
     return checkout
@@ -88,10 +31,7 @@ def done(_finished: Checkout) -> Checkout:
 
 
 @pytest.fixture
-def own_copy(_finished: Checkout, tmp_path: Path) -> Checkout:
+def owncopy_checkout(_finished: Checkout, tmp_path: Path) -> Checkout:
     """A checkout in which the whole demo has run, to change at will."""
     shutil.copytree(_finished.folder, tmp_path / "copy", symlinks=True)
     return Checkout(tmp_path / "copy")
-
-
-Plan = Callable[..., dict[str, int]]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from workflow.conftest import ROOT, Checkout, jobs
+from workflow_material import ROOT, Checkout, jobs
 
 SCORES = {"collect_metrics": 1, "make_report": 1, "all": 1}
 FROM_STAGE_3 = {"train_stage3": 1, "reconstruct_clips": 1, "evaluate_clips": 1, **SCORES}

@@ -31,6 +31,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
 LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
 STAGE_RUNS = [(name, stage) for name, run in RUNS.items() for stage in run.evaluation.stages]
 BASELINE_RUNS = [name for name, run in RUNS.items() if run.evaluation.baselines]

@@ -1,0 +1,137 @@
+"""The whole way, smaller than the demo: a folder of own clips, three of them broken, to metrics.csv and the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from video_vae.data.storage import write_preview
+
+ROOT = Path(__file__).parents[2]
+STAGE: dict[str, Any] = {
+    "steps": 2,
+    "global_batch": 2,
+    "learning_rate": 1e-3,
+    "frames": [5, 9],
+    "precision": "fp32",
+    "validate_every": 2,
+}
+SETTINGS: dict[str, Any] = {
+    "experiment": "tiny",
+    "data": {
+        "sources": ["clips"],
+        "resolution": [32, 32],
+        "min_size": 16,
+        "min_frames": 9,
+        "split": {"test_fraction": 0.3},
+    },
+    "spatial": {
+        "pretrained": None,
+        "training": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "steps": 5, "batch": 4, "crop": 32},
+    },
+    "model": {"temporal": {"base_channels": 16, "layers_per_block": 1, "norm_num_groups": 4, "init": "interpolate"}},
+    "latents": {"shards": 2},
+    "stages": {
+        "stage1": {**STAGE},
+        "stage2": {**STAGE},
+        "stage3": {**STAGE, "frames": [1, 9], "perceptual_frames": 1, "ema_decay": 0.5},
+    },
+    "reconstruction": {"max_frames": 9},
+    "evaluation": {"flow": "dis", "bootstrap": 20},
+    "experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}},
+}
+BROKEN = ("empty.mp4", "text.mp4", "truncated.mp4")
+
+
+def _write_clips(folder: Path) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        scene = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+        moving = [np.roll(scene, 2 * frame, axis=1)[:48, :64] for frame in range(12)]
+        write_preview(folder / f"clip {number}.mp4", np.stack(moving), 24)
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("not a video\n" * 50, encoding="utf-8")
+    whole = (folder / "clip 0.mp4").read_bytes()
+    (folder / "truncated.mp4").write_bytes(whole[: len(whole) // 3])
+
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of this project with clips of its own, after one run of the workflow."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for name in ("workflow", "config", "envs", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    _write_clips(folder / "clips")
+    (folder / "tiny.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+    result = _snakemake(folder)
+    assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-8000:]
+    return folder
+
+
+def _snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # Two jobs at once with a thread each: the nets are so small that most of the time goes into starting.
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--max-threads", "1", "--configfile", "tiny.json"]
+    return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_metrics_have_a_row_for_each_run_stage_and_variant(checkout: Path) -> None:
+    rows = _rows(checkout / "results" / "metrics.csv")
+    stages = [(stage, variant) for stage in ("stage1", "stage2", "stage3") for variant in ("rec", "spatial")]
+    baselines = [("baseline", "mean"), ("baseline", "repeat")]
+    expected = [(name, *row) for name in ("tiny", "no_kl") for row in [*stages, *baselines]]
+    assert sorted((row["experiment"], row["stage"], row["variant"]) for row in rows) == sorted(expected)
+    for row in rows:
+        for metric in ("psnr", "ssim", "lpips", "flolpips", "flicker"):
+            assert np.isfinite(float(row[metric])), (metric, row)
+        assert "dis" in row["flow"].lower()
+
+
+def test_broken_files_end_in_rejected_csv_with_a_reason(checkout: Path) -> None:
+    rejected = _rows(checkout / "results" / "tiny" / "data" / "rejected.csv")
+    assert {Path(row["path"]).name for row in rejected} == set(BROKEN)
+    assert all(row["reason"] for row in rejected)
+    manifest = _rows(checkout / "results" / "tiny" / "data" / "manifest.csv")
+    assert len(manifest) == 5
+
+
+def test_a_run_that_differs_in_stage_3_shares_the_stages_before_it(checkout: Path) -> None:
+    assert not (checkout / "results" / "no_kl" / "stage1").exists()
+    assert not (checkout / "results" / "no_kl" / "stage2").exists()
+    assert (checkout / "results" / "no_kl" / "stage3" / "model" / "config.json").exists()
+
+
+def test_the_report_stands_alone(checkout: Path) -> None:
+    page = (checkout / "reports" / "report.html").read_text(encoding="utf-8")
+    assert "<video" in page and "data:video/mp4;base64" in page
+    assert "truncated.mp4" in page
+    assert 'src="http' not in page and 'href="http' not in page.replace('href="https://arxiv.org', "")
+
+
+def test_logs_hold_each_step_once(checkout: Path) -> None:
+    for stage in ("stage1", "stage2", "stage3"):
+        lines = (checkout / "results" / "tiny" / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        assert [record["step"] for record in records if record["event"] == "train"] == [1, 2]
+
+
+def test_a_second_run_does_nothing(checkout: Path) -> None:
+    result = _snakemake(checkout)
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout + result.stderr
