@@ -231,6 +231,14 @@ def write_records(root: Path, experiment: str) -> None:
         (folder / f"train_{stage}.tsv").write_text(text, encoding="utf-8")
 
 
+def write_spatial_record(folder: Path) -> None:
+    """Write the run.json of a small spatial VAE's training."""
+    folder.mkdir(parents=True)
+    log = [{"step": step, "psnr": 20 + step / 100, "l1": 0.2 - step / 10_000} for step in range(100, 1001, 100)]
+    record = {"command": "train-spatial", "seconds": 3700.0, "seed": 0, "psnr": 30.0, "log": log}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+
+
 def make_results(
     root: Path, *, clips: int = 3, frames: int = 20, experiments: tuple[str, ...] = ("demo",)
 ) -> dict[str, Any]:
@@ -242,6 +250,7 @@ def make_results(
             tree.score(experiment, stage, variants)
             write_log(root / experiment / stage / "log.jsonl", stage, 0.1 * place)
         write_records(root, experiment)
+    write_spatial_record(root / experiments[0] / "spatial")
     tree.score(experiments[0], "baselines", {name: DULLNESS[name] for name in ("mean", "repeat")})
     tree.tables()
     (root / "graph.dot").write_text(RULEGRAPH, encoding="utf-8")

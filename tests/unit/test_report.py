@@ -17,7 +17,7 @@ from report_material import CONFIG, METRICS, RULEGRAPH, build_report, built_conf
 from video_vae.cli import main
 from video_vae.config import parse_config
 from video_vae.report import provenance_view
-from video_vae.report.compare import answer, bootstrap_interval
+from video_vae.report.compare import Row, answer, clip_values, paired_difference
 from video_vae.report.graph import draw_graph, layers, parse_dot, positions, reduced
 from video_vae.report.strips import ERROR_CEILING, error_colours, error_map, spread
 from video_vae.report.style import save_figure
@@ -187,12 +187,18 @@ def test_clips_are_spread_from_the_first_to_the_last() -> None:
     assert spread(0, 3) == []
 
 
-def test_the_bootstrap_interval_holds_the_mean_and_is_the_same_again() -> None:
-    values = np.random.default_rng(0).normal(3, 1, 40)
-    low, high = bootstrap_interval(values, 500, seed=1)
-    assert low < values.mean() < high
-    assert (low, high) == bootstrap_interval(values, 500, seed=1)
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 40**0.5, rel=0.25)
+def test_a_paired_difference_is_told_apart_only_where_its_interval_leaves_out_zero(built: tuple[Path, Path]) -> None:
+    results = load_results(parse_config(built_config()), built[1])
+    rec, spatial, repeat = (
+        Row(experiment="demo", stage=stage, variant=variant)
+        for stage, variant in (("stage3", "rec"), ("stage3", "spatial"), ("baseline", "repeat"))
+    )
+    found = [paired_difference(results, rec, other, "psnr") for other in (spatial, repeat, rec)]
+    assert [difference and difference.verdict for difference in found] == ["worse", "better", "not told apart"]
+    gaps = clip_values(results, rec, "psnr") - clip_values(results, spatial, "psnr")
+    assert found[0] is not None
+    assert found[0].mean == pytest.approx(gaps.mean())
+    assert found[0].low <= gaps.mean() <= found[0].high < 0
 
 
 def test_long_curves_are_averaged_without_losing_their_ends() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from video_vae.config import STAGES
+from video_vae.metrics.summary import statistics
 from video_vae.report.tables import BASELINE, Results
 from video_vae.report.terms import METRICS, SHORT_LABELS, counted, number, stage_label, variant_label
 
@@ -57,18 +58,6 @@ class Difference:
         return "better" if (self.mean > 0) == METRICS[self.metric].higher_is_better else "worse"
 
 
-def bootstrap_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """Give the 95 % percentile interval of the mean over clips; values: (N,) float."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for index in range(resamples):
-        means[index] = values[generator.integers(len(values), size=len(values))].mean()
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def clip_values(results: Results, row: Row, metric: str) -> pd.Series:
     """Give a metric of every clip of a row, indexed by clip id; empty where there is none."""
     table = results.clips
@@ -82,9 +71,10 @@ def paired_difference(results: Results, first: Row, second: Row, metric: str) ->
     pairs = pd.concat([clip_values(results, first, metric), clip_values(results, second, metric)], axis=1).dropna()
     if pairs.empty:
         return None
-    differences = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy()
-    low, high = bootstrap_interval(differences, results.config.evaluation.bootstrap, results.config.seed)
-    mean = float(differences.mean())
+    gaps = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy(dtype=float)
+    found = statistics(gaps, results.config.evaluation.bootstrap, results.config.seed)
+    low, high = (float("nan") if found[end] is None else float(found[end] or 0) for end in ("low", "high"))
+    mean = float(gaps.mean())
     return Difference(first=first, second=second, metric=metric, clips=len(pairs), mean=mean, low=low, high=high)
 
 

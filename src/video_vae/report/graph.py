@@ -190,10 +190,10 @@ def _draw_edge(axes: Axes, way: list[tuple[float, float]]) -> None:
         FancyArrowPatch(
             path=Path(vertices, codes),
             arrowstyle="-|>,head_length=2.4,head_width=1.5",
-            color=colour("muted"),
+            edgecolor=colour("muted"),
             lw=0.8,
             capstyle="round",
-            fill=False,
+            facecolor=colour("muted"),
         )
     )
 

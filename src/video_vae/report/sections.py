@@ -226,6 +226,7 @@ def training_section(results: Results, shelf: Shelf) -> dict[str, Any]:
     logs = training_figures.with_shares(results.logs)
     stages = training_figures.stages_in(logs)
     section: dict[str, Any] = {"stages": stage_rows(results), "losses": [], "machine": []}
+    section["spatial"] = spatial_training(results, shelf)
     base = logs[logs["experiment"] == results.experiments[0]]
     for part, panels in (("losses", training_figures.LOSSES), ("machine", training_figures.MACHINE)):
         shown = training_figures.panels_with_data(base, panels)
@@ -238,6 +239,28 @@ def training_section(results: Results, shelf: Shelf) -> dict[str, Any]:
             name = f"training_{part}_{stage}"
             section[part].append({"title": stage_label(stage), "svg": shelf.place(name, picture, text)})
     return section
+
+
+def spatial_training(results: Results, shelf: Shelf) -> dict[str, str] | None:
+    """Say how the small spatial VAE was trained, where it was and left a record."""
+    record = next((run.record for run in results.runs if run.record.get("command") == "train-spatial"), None)
+    if record is None:
+        return None
+    rows = [row for row in record.get("log") or [] if isinstance(row, dict)]
+    psnr = record.get("psnr")
+    found = {
+        "steps": f"{rows[-1].get('step', 0):,}" if rows else MISSING,
+        "time": duration(record.get("seconds")),
+        "psnr": number(psnr if isinstance(psnr, float) else None, METRICS["psnr"].decimals),
+        "figure": "",
+    }
+    if rows:
+        table = pd.DataFrame(rows).assign(event="valid", experiment="", stage="")
+        shown = training_figures.panels_with_data(table, training_figures.SPATIAL)
+        if shown:
+            picture = training_figures.training_stage({"": table}, shown, table)
+            found["figure"] = shelf.place("training_spatial", picture, "Training of the spatial VAE")
+    return found
 
 
 def stage_rows(results: Results) -> list[dict[str, str]]:

@@ -67,10 +67,18 @@ METRICS: dict[str, Metric] = {
         Metric(
             key="flicker",
             label="Flicker",
+            unit="grey levels",
+            decimals=2,
+            higher_is_better=False,
+            meaning="how far the change from frame to frame differs from the original's, of 255",
+        ),
+        Metric(
+            key="lpips_vgg",
+            label="LPIPS (VGG)",
             unit="",
             decimals=4,
             higher_is_better=False,
-            meaning="change from frame to frame that the original does not have",
+            meaning="learned perceptual distance with VGG, the net of the training loss",
         ),
     )
 }

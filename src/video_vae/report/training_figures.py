@@ -43,6 +43,10 @@ LOSSES = (
     Panel(column="perceptual", label="Perceptual\nloss", from_zero=True),
     Panel(column="kl", label="KL, nats\na clip", logarithmic=True),
 )
+SPATIAL = (
+    Panel(column="psnr", label="Held-out\nPSNR, dB", train=False, held_out=True),
+    Panel(column="l1", label="L1 of the\nstep", train=False, held_out=True),
+)
 MACHINE = (
     Panel(column="lr", label="Learning\nrate", from_zero=True),
     Panel(column="grad_norm", label="Gradient\nnorm", logarithmic=True),

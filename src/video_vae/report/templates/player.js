@@ -104,6 +104,7 @@ class Player {
       }
     });
     this.scrub.max = this.clip.frames - 1;
+    this.root.toggleAttribute("data-still", this.clip.frames < 2);
     const keys = this.clip.videos.map((video) => video.key);
     const defaults = { ori: ["ori"], rec: ["rec"], spatial: ["spatial"], swipe: ["ori", "rec"], error: ["rec"] };
     for (const [slot, pane] of Object.entries(this.panes)) {
@@ -159,7 +160,9 @@ class Player {
     this.scrub.value = frame;
     this.scrub.setAttribute("aria-valuetext", `frame ${frame} of ${this.clip.frames - 1}`);
     this.root.dataset.frame = frame;
-    this.root.querySelector(".clock").textContent = `frame ${frame} of ${this.clip.frames - 1} · ${(frame / this.clip.fps).toFixed(2)} s`;
+    this.root.querySelector(".clock").textContent = this.clip.frames < 2
+      ? "a single frame"
+      : `frame ${frame} of ${this.clip.frames - 1} · ${(frame / this.clip.fps).toFixed(2)} s`;
     this.tell("frame");
   }
 
