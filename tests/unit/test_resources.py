@@ -43,6 +43,15 @@ def wheel(index: Path) -> Package:
     return Package(package="some-clips", version="1.0", sha256=sha256_file(path), members=("*.mp4", "*.avi.gz"))
 
 
+@pytest.fixture
+def kept(wheel: Package, index: Path, tmp_path: Path) -> Package:
+    """Put the wheel into the cache, as if fetched before."""
+    place = tmp_path / "cache" / "packages" / wheel.sha256
+    place.mkdir(parents=True)
+    shutil.copy(next(index.glob("*.whl")), place)
+    return wheel
+
+
 def gzipped(content: bytes) -> bytes:
     import gzip
 
@@ -64,12 +73,11 @@ def test_a_second_fetch_needs_no_registry(wheel: Package, index: Path, tmp_path:
     assert check_folder(tmp_path / "again") == check_folder(tmp_path / "out")
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_anew(wheel: Package, tmp_path: Path) -> None:
-    fetch(wheel, tmp_path / "out")
-    kept = next((tmp_path / "cache" / "packages" / wheel.sha256).iterdir())
-    kept.write_bytes(b"damaged")
-    fetch(wheel, tmp_path / "out")
-    assert sha256_file(kept) == wheel.sha256
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(kept: Package, tmp_path: Path) -> None:
+    copy = next((tmp_path / "cache" / "packages" / kept.sha256).iterdir())
+    copy.write_bytes(b"damaged")
+    fetch(kept, tmp_path / "out")
+    assert sha256_file(copy) == kept.sha256
 
 
 def test_another_hash_stops_the_run_and_leaves_nothing(wheel: Package, tmp_path: Path) -> None:
@@ -88,16 +96,16 @@ def test_what_does_not_exist_is_named(wheel: Package, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_fetches_by_name(wheel: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = json.dumps({"resources": {"films": wheel.model_dump(mode="json")}})
+def test_the_command_fetches_by_name(kept: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.dumps({"resources": {"films": kept.model_dump(mode="json")}})
     assert main(["fetch", config, "films", "--output", str(tmp_path / "films")]) == 0
     assert (tmp_path / "films" / "files.json").exists()
     assert main(["fetch", config, "film", "--output", str(tmp_path / "film")]) == 2
     assert "resources has no 'film'; it has films" in capsys.readouterr().err
 
 
-def test_a_changed_file_is_noticed(wheel: Package, tmp_path: Path) -> None:
-    fetch(wheel, tmp_path / "out")
+def test_a_changed_file_is_noticed(kept: Package, tmp_path: Path) -> None:
+    fetch(kept, tmp_path / "out")
     (tmp_path / "out" / "b.avi").write_bytes(b"other")
     with pytest.raises(UserError, match=r"b\.avi is missing or changed"):
         check_folder(tmp_path / "out")
