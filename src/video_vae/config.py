@@ -70,6 +70,8 @@ class Data(Settings):
     """Names under `resources` that are fetched before the sources are scanned."""
     resolution: tuple[Count, Count] = (256, 256)
     """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
+    zoom: Annotated[float, Field(ge=1, le=16, allow_inf_nan=False)] = 1.0
+    """Look at the middle of the frame, this many times enlarged; 1 takes the whole shorter side."""
     frame_interval: Count = 1
     """Take every n-th frame."""
     min_frames: Count = 17

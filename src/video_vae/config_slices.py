@@ -74,12 +74,12 @@ def spatial_slice(config: Config) -> Slice:
     """What training the small spatial VAE reads; where a pretrained one is named, what names it."""
     if config.spatial.pretrained is not None:
         return pick(config, SPATIAL_SOURCE)
-    return pick(config, ["data.resolution", "spatial.pretrained", "spatial.training", "seed"])
+    return pick(config, ["data.resolution", "data.zoom", "spatial.pretrained", "spatial.training", "seed"])
 
 
 def latents_slice(config: Config) -> Slice:
     """What caching the latents reads."""
-    seen = ["data.resolution", "data.frame_interval", "data.max_failed_share"]
+    seen = ["data.resolution", "data.zoom", "data.frame_interval", "data.max_failed_share"]
     return pick(config, [*seen, *SPATIAL_SOURCE, "latents.dtype"])
 
 
@@ -90,13 +90,13 @@ def latents_fingerprint(config: Config) -> str:
 
 def stage_slice(config: Config, stage: StageName) -> Slice:
     """What training a stage reads."""
-    seen = ["data.resolution", "data.frame_interval", "data.max_failed_share"]
+    seen = ["data.resolution", "data.zoom", "data.frame_interval", "data.max_failed_share"]
     return pick(config, [*seen, *SPATIAL_SOURCE, "spatial.sample", "model", f"stages.{stage}", "seed"])
 
 
 def reconstruct_slice(config: Config) -> Slice:
     """What reconstructing reads besides a stage's weights."""
-    seen = ["data.resolution", "data.frame_interval", "reconstruction.max_frames", "reconstruction.sample"]
+    seen = ["data.resolution", "data.zoom", "data.frame_interval", "reconstruction.max_frames", "reconstruction.sample"]
     return pick(config, [*seen, "seed"] if config.reconstruction.sample else seen)
 
 
@@ -106,6 +106,7 @@ def baselines_slice(config: Config) -> Slice:
         config,
         [
             "data.resolution",
+            "data.zoom",
             "data.frame_interval",
             "reconstruction.max_frames",
             *SPATIAL_SOURCE,

@@ -67,7 +67,7 @@ class _Encoder:
         batch = max(1, BATCH_PIXELS // (height * width))
         for start in range(0, len(indices), DECODE_FRAMES):
             frames = read_clip(clip, indices[start : start + DECODE_FRAMES])
-            pixels = to_tensor(resize_crop(frames, (height, width))).transpose(0, 1)
+            pixels = to_tensor(resize_crop(frames, (height, width), self.settings["zoom"])).transpose(0, 1)
             for part in pixels.split(batch):
                 moments = self._encode(part).astype(self.settings["dtype"])
                 if not np.isfinite(moments).all():
@@ -146,6 +146,7 @@ def _load(config: Config, folder: Path | None, device: torch.device) -> _Encoder
     settings = {
         "spatial_sha256": weights_sha256(net.state_dict()),
         "resolution": list(config.data.resolution),
+        "zoom": config.data.zoom,
         "frame_interval": config.data.frame_interval,
         "dtype": config.latents.dtype,
     }

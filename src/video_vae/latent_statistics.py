@@ -119,7 +119,7 @@ class _Reader:
 
     def _latents(self, clip: Clip, frames: range, start: int) -> Tensor:
         if self._cache is None:
-            pixels = to_tensor(resize_crop(read_clip(clip, frames), self._data.resolution))
+            pixels = to_tensor(resize_crop(read_clip(clip, frames), self._data.resolution, self._data.zoom))
             latents: Tensor = self._model.encode_spatial(pixels[None].to(self._device))
             return latents
         moments = self._cache.window(clip.clip_id, start, len(frames))[None].to(self._device)
@@ -180,6 +180,7 @@ def _cache(args: argparse.Namespace, config: Config, model: Any) -> LatentCache 
         args.latents,
         spatial_sha256=weights_sha256(model.spatial.state_dict()),
         resolution=config.data.resolution,
+        zoom=config.data.zoom,
         frame_interval=config.data.frame_interval,
     )
 

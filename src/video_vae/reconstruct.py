@@ -105,6 +105,7 @@ def _maker(args: argparse.Namespace, config: Config, ranks: Ranks) -> Maker:
         variants=variants,
         places=Places(name=args.save_dir, variants=variants.names, previews=args.previews),
         resolution=config.data.resolution,
+        zoom=config.data.zoom,
         frame_interval=config.data.frame_interval,
         max_frames=config.reconstruction.max_frames,
         settings=settings,

@@ -66,6 +66,7 @@ class LatentCache:
         files: the cache's files, one a shard.
         spatial_sha256: `weights_sha256` of the spatial VAE in use; moments of another one are refused.
         resolution: height and width in use, in pixels; moments of another size are refused.
+        zoom: enlargement in use; moments of another one are refused.
         frame_interval: in use; moments of other frames are refused.
 
     Raises:
@@ -78,6 +79,7 @@ class LatentCache:
         *,
         spatial_sha256: str | None = None,
         resolution: Sequence[int] | None = None,
+        zoom: float | None = None,
         frame_interval: int | None = None,
     ) -> None:
         self._handles: dict[Path, Any] = {}
@@ -90,6 +92,7 @@ class LatentCache:
         wanted = {
             "spatial_sha256": spatial_sha256,
             "resolution": None if resolution is None else list(resolution),
+            "zoom": zoom,
             "frame_interval": frame_interval,
         }
         for file in map(Path, files):

@@ -15,16 +15,16 @@ CHUNK = 32
 """Frames resized at once: bounds the memory of long clips."""
 
 
-def resize_crop(frames: Frames, resolution: tuple[int, int]) -> Frames:
+def resize_crop(frames: Frames, resolution: tuple[int, int], zoom: float = 1.0) -> Frames:
     """Resize (bilinear, antialiased) so that the crop is just covered, then crop the centre.
 
     Takes uint8 (T,H,W,3), returns uint8 (T,h,w,3) with `resolution` = (h,w). A frame's pixels do not depend on the
-    other frames.
+    other frames. `zoom` enlarges the middle: 2 keeps half of the side that 1 keeps.
     """
     height, width = resolution
-    if frames.shape[1:3] == resolution:
+    if frames.shape[1:3] == resolution and zoom == 1.0:
         return frames
-    scale = max(height / frames.shape[1], width / frames.shape[2])
+    scale = zoom * max(height / frames.shape[1], width / frames.shape[2])
     size = (max(height, round(frames.shape[1] * scale)), max(width, round(frames.shape[2] * scale)))
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     result = np.empty((len(frames), height, width, 3), dtype=np.uint8)

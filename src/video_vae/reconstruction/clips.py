@@ -27,6 +27,7 @@ class Maker:
     variants: Variants
     places: Places
     resolution: tuple[int, int]
+    zoom: float = 1.0
     frame_interval: int
     max_frames: int | None
     settings: dict[str, Any]
@@ -39,7 +40,7 @@ class Maker:
     def fingerprint(self, clip: Clip) -> str:
         """Identify a clip's result by all that shapes it."""
         source = [clip.source_id, clip.start_frame, clip.kind, clip.fps]
-        frames = [len(self.indices(clip)), self.frame_interval, list(self.resolution)]
+        frames = [len(self.indices(clip)), self.frame_interval, list(self.resolution), self.zoom]
         return fingerprint([self.settings, list(self.variants.names), source, frames, STORAGE])
 
     def make(self, clip: Clip, on_frames: Callable[[int], Any]) -> dict[str, str]:
@@ -92,7 +93,7 @@ class Maker:
         indices = self.indices(clip)
         size = piece_frames(self.resolution)
         for start in range(0, len(indices), size):
-            yield resize_crop(read_clip(clip, indices[start : start + size]), self.resolution)
+            yield resize_crop(read_clip(clip, indices[start : start + size]), self.resolution, self.zoom)
 
     def _fps(self, clip: Clip) -> float:
         return (clip.fps or IMAGE_FPS) / self.frame_interval if clip.kind == "video" else IMAGE_FPS

@@ -45,13 +45,17 @@ class PixelSource:
         clips: the table.
         resolution: height and width, in pixels.
         frame_interval: take every n-th frame.
+        zoom: enlargement of the middle of the frame.
     """
 
     latents = False
 
-    def __init__(self, clips: Sequence[Clip], resolution: tuple[int, int], frame_interval: int) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], resolution: tuple[int, int], frame_interval: int, zoom: float = 1.0
+    ) -> None:
         self.clips = clips
         self.resolution = resolution
+        self.zoom = zoom
         self.frame_interval = frame_interval
         self.frames = [-(-clip.num_frames // frame_interval) for clip in clips]
 
@@ -59,7 +63,7 @@ class PixelSource:
         """Decode a window: float32 (3,T,H,W) in [-1,1]."""
         indices = range(window.start, window.start + window.length)
         frames = read_clip(self.clips[window.row], [index * self.frame_interval for index in indices])
-        return to_tensor(resize_crop(frames, self.resolution))
+        return to_tensor(resize_crop(frames, self.resolution, self.zoom))
 
 
 class LatentSource:

@@ -147,6 +147,7 @@ def _cache(config: Config, stage: Stage, inputs: Inputs, vae: VideoAutoencoderKL
         inputs.latents,
         spatial_sha256=weights_sha256(vae.spatial.state_dict()),
         resolution=config.data.resolution,
+        zoom=config.data.zoom,
         frame_interval=config.data.frame_interval,
     )
 
@@ -154,7 +155,7 @@ def _cache(config: Config, stage: Stage, inputs: Inputs, vae: VideoAutoencoderKL
 def _source(clips: Sequence[Clip], cache: LatentCache | None, config: Config) -> Source:
     if cache is not None:
         return LatentSource(clips, cache)
-    return PixelSource(clips, config.data.resolution, config.data.frame_interval)
+    return PixelSource(clips, config.data.resolution, config.data.frame_interval, config.data.zoom)
 
 
 def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | None:
@@ -192,7 +193,7 @@ def _identity(
         "format": STATE_FORMAT,
         "stage": [name, loss.stage.model_dump(mode="json", exclude=set(FREE_SETTINGS))],
         "seed": config.seed,
-        "data": [list(config.data.resolution), config.data.frame_interval],
+        "data": [list(config.data.resolution), config.data.zoom, config.data.frame_interval],
         "clips": [[clip.clip_id, clip.source_id, clip.start_frame, clip.num_frames, clip.kind] for clip in train],
         "net": fresh if inputs.init_from is None else sha256_path(inputs.init_from),
         "scaling_factor": vae.config["scaling_factor"],

@@ -21,7 +21,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from video_vae.config import Config, SpatialTraining, load_config
+from video_vae.config import Config, Data, SpatialTraining, load_config
 from video_vae.data.table import Clip, read_table
 from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
@@ -227,13 +227,13 @@ class SpatialTrainer:
         before.bias[4:] -= 2 * std.log()
 
 
-def held_out_frames(clips: Sequence[Clip], resolution: tuple[int, int]) -> Tensor | None:
+def held_out_frames(clips: Sequence[Clip], data: Data) -> Tensor | None:
     """Take evenly spread frames of the held-out videos, (N, 3, H, W) in [-1, 1]; None where there are none."""
     frames = []
     for clip in clips:
         if clip.kind == "video":
             indices = np.linspace(0, clip.num_frames - 1, VALIDATION_FRAMES).round().astype(int).tolist()
-            frames.append(to_tensor(resize_crop(read_clip(clip, indices), resolution)).transpose(0, 1))
+            frames.append(to_tensor(resize_crop(read_clip(clip, indices), data.resolution, data.zoom)).transpose(0, 1))
     return torch.cat(frames) if frames else None
 
 
@@ -260,7 +260,7 @@ def run(args: argparse.Namespace) -> None:
     state = args.state or args.output.parent / "state" / "spatial" / f"{fingerprint(described)}.pt"
     state.parent.mkdir(parents=True, exist_ok=True)
     crops = Crops(*load_frames(clips, config.spatial.training.crop), config.spatial.training, config.seed)
-    held_out = held_out_frames(read_table(args.valid_path), config.data.resolution) if args.valid_path else None
+    held_out = held_out_frames(read_table(args.valid_path), config.data) if args.valid_path else None
     trainer = SpatialTrainer(config, crops, held_out, state)
     trainer.train()
     trainer.normalise_latents()
