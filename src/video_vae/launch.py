@@ -18,16 +18,19 @@ from video_vae.errors import UserError
 PORTS = range(20_000, 60_000)
 
 
-def torchrun_command(ranks: int, arguments: Sequence[str]) -> list[str]:
-    """Return the command for ranks on this machine."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1"]
-    return [*launcher, f"--nproc_per_node={ranks}", *arguments]
+def torchrun_arguments(ranks: int, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of torchrun for ranks on this machine."""
+    return ["--standalone", "--nnodes=1", f"--nproc_per_node={ranks}", *arguments]
 
 
 def srun_command(nodes: int, ranks: int, arguments: Sequence[str]) -> list[str]:
-    """Return the command for a torchrun on each node of a SLURM job, which meet at the first one."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
+    """Return the command for a torchrun on each node of a SLURM job, which meet at the first one.
+
+    Raises:
+        UserError: outside a SLURM job.
+    """
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if not job.isdigit():
         raise UserError(
             f"{nodes} nodes need a SLURM job; run with --profile slurm, or set the rule's resources to nodes=1"
         )
@@ -39,6 +42,29 @@ def srun_command(nodes: int, ranks: int, arguments: Sequence[str]) -> list[str]:
     return [*step, "bash", "-c", f"{torchrun} {endpoint} {shlex.join(arguments)}"]
 
 
+def run_here(ranks: int, arguments: Sequence[str]) -> int:
+    """Be torchrun on this machine and return the exit status, without torchrun's own traceback for a failed rank."""
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        torchrun.run(torchrun.parse_args(torchrun_arguments(ranks, arguments)))
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        _say(f"rank {rank} of {ranks} ended with status {failure.exitcode}; what it said stands above")
+        return int(failure.exitcode) if failure.exitcode > 0 else 128 - int(failure.exitcode)
+    except SignalException as error:
+        _say(f"ended by {error.sigval.name}")
+        return 128 + int(error.sigval)
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m video_vae.launch", usage="%(prog)s [options] -m MODULE ...")
     parser.add_argument("--nodes", type=int, default=1, help="number of machines [1]")
@@ -47,20 +73,19 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show the launcher's command and become it; return only where there is none."""
+    """Show the command and run it; return the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
     start = given.index("-m") if "-m" in given else len(given)
     args, arguments = _parse(given[:start]), given[start:]
+    if args.nodes == 1:
+        _say(shlex.join(["torchrun", *torchrun_arguments(args.ranks, arguments)]))
+        return run_here(args.ranks, arguments)
     try:
-        if args.nodes > 1:
-            command = srun_command(args.nodes, args.ranks, arguments)
-        else:
-            command = torchrun_command(args.ranks, arguments)
+        command = srun_command(args.nodes, args.ranks, arguments)
     except UserError as error:
-        sys.stderr.write(f"video_vae.launch: {error}\n")
+        _say(f"video_vae.launch: {error}")
         return 2
-    sys.stderr.write(f"{shlex.join(command)}\n")
-    sys.stderr.flush()
+    _say(shlex.join(command))
     return os.execvp(command[0], command)  # noqa: S606 (no shell: the arguments are a list)
 
 
