@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from video_vae.report import figures, provenance_view
-from video_vae.report.graph import Graph, draw_graph, parse_dot
+from video_vae.report.graph import Graph, draw_graph, layers, parse_dot
 from video_vae.report.published import PUBLISHED, SOURCE
 from video_vae.report.sections import Shelf
 from video_vae.report.tables import Results, Run
@@ -130,7 +130,10 @@ def making_section(results: Results, shelf: Shelf, rulegraph: Path | None, confi
     rules: list[str] = list(STAGE_RULES)
     picture: Any = None
     if graph is not None:
-        rules = sorted(set(graph.labels.values()))
+        depth = layers(graph)
+        rules = list(
+            dict.fromkeys(graph.labels[node] for node in sorted(depth, key=lambda n: (depth[n], graph.labels[n])))
+        )
         picture = shelf.place("rulegraph", draw_graph(graph), "Rules of the workflow and what each needs")
     jobs = provenance_view.job_costs(results.benchmarks)
     return {

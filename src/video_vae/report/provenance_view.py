@@ -29,7 +29,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """What the runs' records say, split into what they share and what they do not."""
+    """What the runs' records say, split into what is the same wherever it is said, and what differs."""
 
     shared: list[tuple[str, str]]
     differing: list[tuple[str, list[str]]]
@@ -85,8 +85,9 @@ def environment(runs: Sequence[Run]) -> Environment:
     shared, differing = [], []
     for key in keys:
         values = [written(table[key]) if table.get(key) is not None else "" for table in tables]
-        if len(set(values)) == 1:
-            shared.append((key, values[0]))
+        said = [value for value in values if value]
+        if len(set(said)) == 1 and len(said) > min(1, len(runs) - 1):
+            shared.append((key, said[0]))
         else:
             differing.append((key, values))
     packages: dict[str, set[str]] = {}
