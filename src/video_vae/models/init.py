@@ -18,7 +18,7 @@ from video_vae.models.blocks import CausalConv3d, ResBlock, TimeDownsample, Time
 from video_vae.models.temporal import TemporalAutoencoderKL
 
 CONSTANT = 8.0
-LOGVAR = -6.0
+LOGVAR = -10.0
 
 
 @torch.no_grad()

@@ -250,6 +250,8 @@ def run(args: argparse.Namespace) -> None:
     """Train the spatial VAE that a config describes and save it with its run record."""
     config = load_config(args.config)
     started = time.time()
+    # Gradients that fade towards zero would otherwise slow the CPU down many times.
+    torch.set_flush_denormal(True)
     # Sorted by content, so that the order of the table's rows does not change the training.
     clips = sorted(read_table(args.data_path), key=lambda clip: (clip.source_id, clip.start_frame))
     described = [
