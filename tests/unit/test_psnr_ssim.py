@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 import golden
-from video_vae.metrics import flicker, mse, psnr, psnr_from_mse, ssim
+from video_vae.metrics import flicker, mse, psnr, psnr_from_mse, ssim, structural
 
 
 def pair() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -52,6 +52,31 @@ def test_ssim_is_exact_where_single_precision_is_hard() -> None:
     a, b = real[0].double().numpy(), generated[0].double().numpy()
     _, full = structural_similarity(a, b, channel_axis=0, full=True, **options)
     assert abs(float(ssim(real, generated)) - full[:, 5:-5, 5:-5].mean()) < 1e-6
+
+
+def test_both_ways_of_filtering_agree() -> None:
+    """OpenCV's filter on the CPU, shifted sums elsewhere."""
+    real, generated, _ = pair()
+    planes = [frames.flatten(0, 1) for frames in (real, generated)]
+    parts = torch.stack([planes[0], planes[1].square()]).flatten(0, 1)
+    by_cpu, shifted = torch.zeros_like(parts), torch.zeros_like(parts)
+    structural._filter(parts, by_cpu)
+    structural._shifted_sums(parts, shifted)
+    torch.testing.assert_close(by_cpu[:, 5:-5, 5:-5], shifted[:, 5:-5, 5:-5], atol=1e-6, rtol=0)
+
+
+def test_any_number_of_threads_gives_the_same() -> None:
+    real, generated, _ = pair()
+    before = torch.get_num_threads()
+    try:
+        scores = []
+        for threads in (1, 3, 40):
+            torch.set_num_threads(threads)
+            scores.append(ssim(real, generated))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(scores[0], scores[1]) and torch.equal(scores[0], scores[2])
 
 
 def test_frames_do_not_depend_on_each_other() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from video_vae.metrics.flolpips import FloLPIPS
 from video_vae.metrics.flow import DIS, RAFT, Flow, load_flow
 from video_vae.metrics.lpips import LPIPS, load_lpips
-from video_vae.metrics.pixel import flicker, mse, psnr, psnr_from_mse, ssim
+from video_vae.metrics.pixel import flicker, mse, psnr, psnr_from_mse
 from video_vae.metrics.pwcnet import PWCNet
+from video_vae.metrics.structural import ssim
 
 __all__ = [
     "DIS",

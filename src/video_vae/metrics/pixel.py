@@ -1,4 +1,4 @@
-"""Metrics of pixel values, a frame at a time: MSE, PSNR, SSIM; and flicker between frames.
+"""Metrics of single pixels, a frame at a time: MSE and PSNR; and flicker between frames.
 
 All take `real` and `generated` as float (T,3,H,W) in [0,1] and return float64, one value a frame (or frame pair).
 """
@@ -12,8 +12,6 @@ PSNR_CAP = 100.0
 """PSNR of (nearly) identical frames, in dB."""
 PSNR_FLOOR = 1e-10
 """Mean squared error below which PSNR is capped."""
-WINDOW, SIGMA = 11, 1.5
-C1, C2 = 0.01**2, 0.03**2
 
 
 def check_frames(real: Tensor, generated: Tensor) -> None:
@@ -64,56 +62,3 @@ def flicker(real: Tensor, generated: Tensor) -> Tensor:
     check_frames(real, generated)
     error = generated - real
     return _frame_mean((error[1:] - error[:-1]).abs_()) * 255.0
-
-
-def ssim(real: Tensor, generated: Tensor) -> Tensor:
-    """Return the SSIM of each frame, (T,), (Wang et al. 2004): Gaussian 11x11, sigma 1.5, valid region, mean over RGB.
-
-    Covariances are biased, the data range is 1. Frames must measure at least 11 pixels on each side.
-    """
-    check_frames(real, generated)
-    if min(real.shape[-2:]) < WINDOW:
-        raise ValueError(f"SSIM needs frames of at least {WINDOW}x{WINDOW} pixels, not {tuple(real.shape[-2:])}")
-    if real.device.type != "cpu":
-        return _ssim_planes(real.float(), generated.float())
-    # One frame at a time stays in the cache of a core: three times as fast as all at once.
-    scores = [_ssim_planes(a, b) for a, b in zip(real.float().split(1), generated.float().split(1), strict=True)]
-    return torch.cat(scores) if scores else real.new_zeros(0, dtype=torch.float64)
-
-
-def _taps() -> list[float]:
-    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    weights = torch.exp(-offsets.square() / (2 * SIGMA**2))
-    return [float(weight) for weight in weights / weights.sum()]
-
-
-def _blur(values: Tensor, dim: int) -> Tensor:
-    """Filter along one dimension, valid region: shifted sums, faster than a depthwise convolution on a CPU."""
-    taps, size = _taps(), values.shape[dim] - WINDOW + 1
-    total = values.narrow(dim, 0, size) * taps[0]
-    for offset, tap in enumerate(taps[1:], 1):
-        total.add_(values.narrow(dim, offset, size), alpha=tap)
-    return total
-
-
-def _ssim_planes(real: Tensor, generated: Tensor) -> Tensor:
-    """Score frames through their sum and difference, which need four filterings instead of five.
-
-    With s = x + y and d = x - y: 4 x y = s^2 - d^2 and 2 (x^2 + y^2) = s^2 + d^2, for means as for variances. The
-    sum is centred around zero, so that single precision loses nothing where variances are differences of moments.
-    """
-    parts = torch.stack([real + generated - 1.0, real - generated])
-    moments = _blur(_blur(torch.cat([parts, parts.square()]), -2), -1)
-    means, variances = moments[:2], moments[2:]
-    squares = means.square()
-    variances.sub_(squares)
-    sum_squared, difference_squared = squares[0].add_(means[0], alpha=2.0).add_(1.0), squares[1]
-    luminance = _ratio(sum_squared, difference_squared, C1)
-    structure = _ratio(variances[0], variances[1], C2)
-    return _frame_mean(luminance.mul_(structure))
-
-
-def _ratio(total: Tensor, difference: Tensor, constant: float) -> Tensor:
-    """Return (2 x y + c) / (x^2 + y^2 + c) from (x + y)^2 and (x - y)^2."""
-    numerator = (total - difference).mul_(0.5).add_(constant)
-    return numerator.div_((total + difference).mul_(0.5).add_(constant))

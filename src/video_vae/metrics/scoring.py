@@ -22,8 +22,9 @@ from video_vae.metrics.flolpips import weighted_distance
 from video_vae.metrics.flow import Flow
 from video_vae.metrics.lpips import Features, NetName
 from video_vae.metrics.pairing import Pair
-from video_vae.metrics.pixel import flicker, mse, psnr_from_mse, ssim
+from video_vae.metrics.pixel import flicker, mse, psnr_from_mse
 from video_vae.metrics.reading import Source, View, open_source, read_chunks
+from video_vae.metrics.structural import ssim
 from video_vae.metrics.tools import NETS, Tools
 
 BATCH_PIXELS = 8 * 256 * 256
