@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from video_vae.config import STAGES, Config, Settings, StageName, parse_config
+from video_vae.config import STAGES, Config, Data, Settings, StageName, parse_config
 from video_vae.errors import UserError
 from video_vae.provenance import canonical_json, fingerprint
 
 Slice = dict[str, Any]
+LISTING = ("sources", "packages", "min_frames", "min_size", "max_failed_share", "split")
+VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING)
+"""How frames are seen: read by every job that decodes or stands for frames."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
 
 
@@ -74,13 +77,12 @@ def spatial_slice(config: Config) -> Slice:
     """What training the small spatial VAE reads; where a pretrained one is named, what names it."""
     if config.spatial.pretrained is not None:
         return pick(config, SPATIAL_SOURCE)
-    return pick(config, ["data.resolution", "data.zoom", "spatial.pretrained", "spatial.training", "seed"])
+    return pick(config, [*VIEW, "spatial.pretrained", "spatial.training", "seed"])
 
 
 def latents_slice(config: Config) -> Slice:
     """What caching the latents reads."""
-    seen = ["data.resolution", "data.zoom", "data.frame_interval", "data.max_failed_share"]
-    return pick(config, [*seen, *SPATIAL_SOURCE, "latents.dtype"])
+    return pick(config, [*VIEW, "data.max_failed_share", *SPATIAL_SOURCE, "latents.dtype"])
 
 
 def latents_fingerprint(config: Config) -> str:
@@ -90,29 +92,20 @@ def latents_fingerprint(config: Config) -> str:
 
 def stage_slice(config: Config, stage: StageName) -> Slice:
     """What training a stage reads."""
-    seen = ["data.resolution", "data.zoom", "data.frame_interval", "data.max_failed_share"]
-    return pick(config, [*seen, *SPATIAL_SOURCE, "spatial.sample", "model", f"stages.{stage}", "seed"])
+    return pick(
+        config, [*VIEW, "data.max_failed_share", *SPATIAL_SOURCE, "spatial.sample", "model", f"stages.{stage}", "seed"]
+    )
 
 
 def reconstruct_slice(config: Config) -> Slice:
     """What reconstructing reads besides a stage's weights."""
-    seen = ["data.resolution", "data.zoom", "data.frame_interval", "reconstruction.max_frames", "reconstruction.sample"]
+    seen = [*VIEW, "reconstruction.max_frames", "reconstruction.sample"]
     return pick(config, [*seen, "seed"] if config.reconstruction.sample else seen)
 
 
 def baselines_slice(config: Config) -> Slice:
     """What making the baselines reads."""
-    return pick(
-        config,
-        [
-            "data.resolution",
-            "data.zoom",
-            "data.frame_interval",
-            "reconstruction.max_frames",
-            *SPATIAL_SOURCE,
-            "model.chunk_frames",
-        ],
-    )
+    return pick(config, [*VIEW, "reconstruction.max_frames", *SPATIAL_SOURCE, "model.chunk_frames"])
 
 
 def evaluate_slice(config: Config) -> Slice:

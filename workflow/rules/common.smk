@@ -33,8 +33,6 @@ except UserError as error:
 
 CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
 LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
-STAGE_RUNS = [(name, stage) for name, run in RUNS.items() for stage in run.evaluation.stages]
-BASELINE_RUNS = [name for name, run in RUNS.items() if run.evaluation.baselines]
 
 
 wildcard_constraints:
@@ -165,5 +163,8 @@ def scores(experiment, stage):
 
 def all_scores():
     """List every row source of metrics.csv: (experiment, stage, summary)."""
-    stages = [(name, stage, scores(name, stage)) for name, stage in STAGE_RUNS]
-    return stages + [(name, "baseline", scores(name, None)) for name in BASELINE_RUNS]
+    rows = []
+    for name, run in RUNS.items():
+        rows += [(name, stage, scores(name, stage)) for stage in run.evaluation.stages]
+        rows += [(name, "baseline", scores(name, None))] * run.evaluation.baselines
+    return rows
