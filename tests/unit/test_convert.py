@@ -51,7 +51,12 @@ def test_what_does_not_fit_is_named(net: VideoAutoencoderKL, tmp_path: Path) -> 
     save_file(state, tmp_path / "bad.safetensors")
     with pytest.raises(UserError) as error:
         import_checkpoint(tmp_path / "bad.safetensors", CONFIG, tmp_path / "spatial")
-    for part in ("1 missing (temporal_vae.quant_conv.conv.bias)", "1 unexpected (extra)", "(3,) instead of", "1 not finite"):
+    for part in (
+        "1 missing (temporal_vae.quant_conv.conv.bias)",
+        "1 unexpected (extra)",
+        "(3,) instead of",
+        "1 not finite",
+    ):
         assert part in str(error.value)
 
 

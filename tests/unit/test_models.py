@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from golden import arrays, fill, shapes
 
+from golden import arrays, fill, shapes
 from video_vae import config as settings
 from video_vae.errors import UserError
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL

@@ -19,7 +19,9 @@ class CausalConv3d(nn.Module):
     The spatial zero padding is left to the convolution; only the frames before the first are put in front.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = True
+    ) -> None:
         super().__init__()
         side = kernel // 2
         self.conv = nn.Conv3d(
@@ -67,7 +69,9 @@ class ResBlock(nn.Module):
         self.conv1 = CausalConv3d(in_channels, out_channels, bias=False)
         self.norm2 = Norm(groups, out_channels, scope)
         self.conv2 = CausalConv3d(out_channels, out_channels, bias=False)
-        self.conv3 = CausalConv3d(in_channels, out_channels, kernel=1, bias=False) if in_channels != out_channels else None
+        self.conv3 = (
+            CausalConv3d(in_channels, out_channels, kernel=1, bias=False) if in_channels != out_channels else None
+        )
 
     def forward(self, x: Tensor, state: StreamState | None = None) -> Tensor:
         """Map (B, in, T, H, W) to (B, out, T, H, W)."""

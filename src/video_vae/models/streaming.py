@@ -21,10 +21,7 @@ def in_groups(chunks: Iterable[Tensor], padding: int, group: int) -> Iterator[Te
     """Regroup chunks (B, C, t, H, W) so that each holds whole groups of frames; zeros go before the first frame."""
     rest: Tensor | None = None
     for chunk in chunks:
-        if rest is None:
-            chunk = F.pad(chunk, (0, 0, 0, 0, padding, 0))
-        else:
-            chunk = torch.cat((rest, chunk), dim=2)
+        chunk = F.pad(chunk, (0, 0, 0, 0, padding, 0)) if rest is None else torch.cat((rest, chunk), dim=2)
         whole = chunk.shape[2] // group * group
         if whole:
             yield chunk[:, :, :whole]

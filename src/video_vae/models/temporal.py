@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -52,13 +53,22 @@ class _Stack(nn.Module):
 
 def _res_blocks(in_channels: int, out_channels: int, count: int, groups: int, scope: str) -> nn.ModuleList:
     widths = [in_channels] + [out_channels] * count
-    return nn.ModuleList(ResBlock(a, b, groups, scope) for a, b in zip(widths, widths[1:], strict=False))
+    return nn.ModuleList(ResBlock(a, b, groups, scope) for a, b in itertools.pairwise(widths))
 
 
 class Encoder(_Stack):
     """Map spatial latents to posterior moments."""
 
-    def __init__(self, channels: int, moments: int, widths: list[int], blocks: int, down: tuple[bool, ...], groups: int, scope: str) -> None:
+    def __init__(
+        self,
+        channels: int,
+        moments: int,
+        widths: list[int],
+        blocks: int,
+        down: tuple[bool, ...],
+        groups: int,
+        scope: str,
+    ) -> None:
         super().__init__()
         self.conv_in = CausalConv3d(channels, widths[0], bias=False)
         inputs = [widths[0], *widths[:-1]]
@@ -89,7 +99,9 @@ class Encoder(_Stack):
 class Decoder(_Stack):
     """Map temporal latents back to spatial latents; the mirror image of the encoder."""
 
-    def __init__(self, channels: int, latents: int, widths: list[int], blocks: int, up: tuple[bool, ...], groups: int, scope: str) -> None:
+    def __init__(
+        self, channels: int, latents: int, widths: list[int], blocks: int, up: tuple[bool, ...], groups: int, scope: str
+    ) -> None:
         super().__init__()
         self.conv1 = CausalConv3d(latents, widths[-1])
         self.res_blocks = _res_blocks(widths[-1], widths[-1], blocks, groups, scope)
@@ -140,7 +152,12 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         widths = [base_channels * factor for factor in channel_multipliers]
-        shape: dict[str, Any] = {"widths": widths, "blocks": layers_per_block, "groups": norm_num_groups, "scope": norm_scope}
+        shape: dict[str, Any] = {
+            "widths": widths,
+            "blocks": layers_per_block,
+            "groups": norm_num_groups,
+            "scope": norm_scope,
+        }
         self.time_compression = 2 ** sum(temporal_downsample)
         self.encoder = Encoder(in_channels, 2 * latent_channels, down=tuple(temporal_downsample), **shape)
         self.quant_conv = CausalConv3d(2 * latent_channels, 2 * latent_channels, kernel=1)

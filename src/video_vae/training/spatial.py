@@ -75,7 +75,7 @@ class Crops:
         rng = np.random.default_rng([self.seed, step, position])
         take_image = bool(self.images) and (not self.videos or rng.random() < self.settings.image_share)
         pool = self.images if take_image else self.videos
-        frames = pool[rng.integers(len(pool))]
+        frames = pool[int(rng.integers(len(pool)))]
         frame = frames[rng.integers(len(frames))]
         crop, longest = self.settings.crop, min(frame.shape[:2])
         side = round(crop * (longest / crop) ** rng.random())
