@@ -82,6 +82,8 @@ def load_video_vae(folder: Path) -> VideoAutoencoderKL:
     Raises:
         UserError: if the folder holds no such model, or a broken one.
     """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model {folder}: no config.json there; give a stage's model folder")
     try:
         return VideoAutoencoderKL.from_pretrained(str(folder), local_files_only=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:

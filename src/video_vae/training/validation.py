@@ -19,17 +19,26 @@ from video_vae.training.step import StageLoss
 
 log = logging.getLogger(__name__)
 
-CLIPS = 8
-"""Most clips validated on."""
-FRAMES = 17
-"""Most frames of a clip: one chunk of the published net."""
+WINDOWS = 8
+"""Most windows validated on."""
 
 
-def windows(source: Source, longest: int) -> list[Window]:
-    """Choose up to 8 held-out clips, evenly spread over the table, each from its start; videos where there are some."""
+def windows(source: Source, shortest: int, longest: int) -> list[Window]:
+    """Choose up to 8 windows of held-out clips, each from its clip's start; of videos where there are some.
+
+    Clips are evenly spread over the table. Where a stage draws lengths, so do its windows: evenly from the shortest to
+    the longest, since that is what the stage is trained for.
+    """
     rows = [row for row, clip in enumerate(source.clips) if clip.kind == "video"] or list(range(len(source.clips)))
-    spread = [rows[index * len(rows) // min(CLIPS, len(rows))] for index in range(min(CLIPS, len(rows)))]
-    return [Window(row=row, start=0, length=min(longest, FRAMES, source.frames[row])) for row in spread]
+    count = min(WINDOWS, len(rows)) if shortest == longest else WINDOWS
+    lengths = [shortest + (longest - shortest) * index // max(1, count - 1) for index in range(count)]
+    spread = [
+        rows[index * len(rows) // count] if count <= len(rows) else rows[index % len(rows)] for index in range(count)
+    ]
+    return [
+        Window(row=row, start=0, length=min(length, source.frames[row]))
+        for row, length in zip(spread, lengths, strict=True)
+    ]
 
 
 def psnr(target: Tensor, reconstruction: Tensor, peak: float) -> float:
