@@ -11,7 +11,7 @@ NEED_GB=10 # 7 stay
 cache=${VIDEO_VAE_ENV_CACHE:-${XDG_CACHE_HOME:-${HOME:-$PWD}/.cache}/video-vae}
 hash=$({ sha256sum requirements.lock 2>/dev/null || shasum -a 256 requirements.lock; } | cut -c1-16)
 env=$cache/env-$hash
-light=$(cat envs/link.py requirements.lock | cksum | tr -d ' ')-$PWD
+light="$(cat envs/link.py requirements.lock | cksum | tr -d ' ') $env $PWD"
 
 say() { printf 'env: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -36,7 +36,7 @@ check_disk() {
     die "$cache has $free_gb GB free, the packages need $NEED_GB GB; free some, or set VIDEO_VAE_ENV_CACHE to another disk"
 }
 
-pip_quiet() { TMPDIR=$env/tmp "$env/bin/python" -m pip --disable-pip-version-check --no-input --no-cache-dir "$@"; }
+pip_quiet() { PIP_USER=0 TMPDIR=$env/tmp "$env/bin/python" -m pip --disable-pip-version-check --no-input --no-cache-dir "$@"; }
 
 check_registry() {
   awk '{ print } !/\\$/ { exit }' requirements.lock >"$env/tmp/first.txt"
@@ -97,4 +97,10 @@ if ! cached; then
   fi
   cached || build 9>&-
 fi
-linked || "$env/bin/python" envs/link.py "$PWD" "$light"
+if ! linked; then
+  [ -L .venv ] || [ ! -e .venv ] || [ -f .venv/.complete ] ||
+    die "$PWD/.venv was not made by make env; move it away"
+  exec 8<envs/link.py
+  ! command -v flock >/dev/null || flock 8
+  linked || "$env/bin/python" envs/link.py "$PWD" "$light" 8<&-
+fi

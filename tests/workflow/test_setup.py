@@ -75,10 +75,18 @@ def test_an_unreachable_registry_is_named_with_the_cure(checkout: Path) -> None:
     assert line.endswith("check the network, or set PIP_INDEX_URL to a mirror")
 
 
+def test_an_environment_of_your_own_is_left_alone(checkout: Path) -> None:
+    installed = _installed_environment()
+    if installed is None:
+        pytest.skip("these tests do not run in an environment that `make env` made")
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    line = _refused(_setup(checkout, VIDEO_VAE_ENV_CACHE=str(installed.parent)))
+    assert line.endswith("/.venv was not made by make env; move it away")
+
+
 def test_checkouts_share_packages_and_have_their_own_sources(checkout: Path, tmp_path: Path) -> None:
     installed = _installed_environment()
-    digest = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()[:16]
-    if installed is None or not installed.name.endswith(digest):
+    if installed is None:
         pytest.skip("these tests do not run in an environment that `make env` made")
     result = _setup(checkout, VIDEO_VAE_ENV_CACHE=str(installed.parent))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
@@ -104,4 +112,5 @@ def _installed_environment() -> Path | None:
     """Find the cached environment that this interpreter's packages lie in."""
     folders = [Path(entry).resolve() for entry in sys.path if entry.endswith("site-packages")]
     candidates = [parent for folder in folders for parent in folder.parents if (parent / ".complete").is_file()]
-    return next((path for path in candidates if path.name.startswith("env-")), None)
+    digest = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()[:16]
+    return next((path for path in candidates if path.name == f"env-{digest}"), None)
