@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 WINDOWS = 8
 """Most windows validated on."""
+SCORED = 4
+"""Most frames of a window that LPIPS scores, evenly spread."""
 
 
 def windows(source: Source, shortest: int, longest: int) -> list[Window]:
@@ -53,7 +55,8 @@ class Validator:
 
     `l1` is the mean absolute error of an element of what the stage reconstructs. Stages on latents give `psnr_latent`
     (peak: the range of the clip's spatial latents) and, where pixels are asked for, `psnr` and `psnr_spatial`: the PSNR
-    in dB of the whole pipeline and of the spatial VAE alone against the frames. Stages on pixels always give `psnr`.
+    in dB of the whole pipeline and of the spatial VAE alone against the frames. Stages on pixels always give `psnr`, and
+    `perceptual` (the mean LPIPS-VGG) where they train with it.
     `identity` is the mean absolute difference of temporal and spatial latents on each clip's first frame.
     """
 
@@ -98,6 +101,10 @@ class Validator:
         figures = {"psnr": psnr(frames, decoded, 2.0)}
         if self.loss.stage.objective == "pixels":
             figures["l1"] = losses.mean_absolute_error(frames, decoded).item()
+        if self.loss.perceptual is not None:
+            scored = torch.linspace(0, frames.shape[2] - 1, min(SCORED, frames.shape[2])).long()
+            pair = (video[0, :, scored].transpose(0, 1) for video in (frames, decoded))
+            figures["perceptual"] = self.loss.perceptual(*pair).mean().item()
         if x_z is not None:
             figures["psnr_spatial"] = psnr(frames, self.loss.vae.decode_spatial(x_z).float().clamp(-1, 1), 2.0)
         return figures
