@@ -27,7 +27,6 @@ PACKAGES = (
     "numpy",
     "pandas",
     "scikit-image",
-    "decord",
     "av",
     "opencv-python-headless",
     "pydantic",

