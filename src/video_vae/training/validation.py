@@ -55,8 +55,8 @@ class Validator:
 
     `l1` is the mean absolute error of an element of what the stage reconstructs. Stages on latents give `psnr_latent`
     (peak: the range of the clip's spatial latents) and, where pixels are asked for, `psnr` and `psnr_spatial`: the PSNR
-    in dB of the whole pipeline and of the spatial VAE alone against the frames. Stages on pixels always give `psnr`, and
-    `perceptual` (the mean LPIPS-VGG) where they train with it.
+    in dB of the whole pipeline and of the spatial VAE alone against the frames. Stages on pixels always give `psnr`,
+    and `perceptual` (the mean LPIPS-VGG) where they train with it.
     `identity` is the mean absolute difference of temporal and spatial latents on each clip's first frame.
     """
 
