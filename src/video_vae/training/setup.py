@@ -179,7 +179,9 @@ def _validator(
     known = cache is not None and all(clip.clip_id in cache or clip.clip_id in cache.failed for clip in valid)
     source = _source(valid, cache if known else None, config)
     pixels = _source(valid, None, config)
-    return Validator(loss=loss, source=source, pixels=pixels, ranks=ranks, chosen=windows(source, plan.shortest, plan.longest))
+    return Validator(
+        loss=loss, source=source, pixels=pixels, ranks=ranks, chosen=windows(source, plan.shortest, plan.longest)
+    )
 
 
 def _identity(
