@@ -298,7 +298,7 @@ class Reconstruction(Settings):
 class Evaluation(Settings):
     """Metrics on the reconstructions."""
 
-    metrics: tuple[Literal["psnr", "ssim", "lpips", "flolpips", "flicker"], ...] = (
+    metrics: tuple[Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"], ...] = (
         "psnr",
         "ssim",
         "lpips",
@@ -309,7 +309,7 @@ class Evaluation(Settings):
     flow: Literal["auto", "pwcnet", "raft", "dis"] = "auto"
     """Optical flow of FloLPIPS; `auto` takes PWC-Net where its weights are given, DIS otherwise."""
     flow_weights: str | None = None
-    """File with the flow net's weights (safetensors or .pt)."""
+    """File with the flow net's weights (safetensors or what torch saved), or its address with `flow_sha256`."""
     flow_sha256: Sha256 | None = None
     """Hash that the flow weights must have."""
     stages: tuple[StageName, ...] = STAGES
@@ -318,8 +318,6 @@ class Evaluation(Settings):
     """Score the trivial baselines as well: mean frame, every fourth latent repeated."""
     bootstrap: Count = 1000
     """Resamples for the 95 % intervals over clips."""
-    shards: Count = 1
-    """Number of parallel jobs a stage."""
 
 
 class Report(Settings):
