@@ -124,7 +124,8 @@ def _model(args: argparse.Namespace, config: Config, device: torch.device) -> tu
         "sample_seed": seed,
         "architecture": {name: _plain(model.config[name]) for name in names},
     }
-    return ModelVariants(model=model.to(device), device=device, seed=seed), settings
+    model.to(device).spatial.to(memory_format=torch.channels_last)
+    return ModelVariants(model=model, device=device, seed=seed), settings
 
 
 def _baselines(args: argparse.Namespace, config: Config, device: torch.device) -> tuple[Variants, dict[str, Any]]:
@@ -132,7 +133,8 @@ def _baselines(args: argparse.Namespace, config: Config, device: torch.device) -
     net.float().eval().requires_grad_(False)
     chunk = config.model.chunk_frames
     settings = {"spatial_sha256": weights_sha256(net.state_dict()), "hold": HOLD, "chunk_frames": chunk}
-    return BaselineVariants(spatial=net.to(device), device=device, hold=HOLD, chunk_frames=chunk), settings
+    net.to(device, memory_format=torch.channels_last)
+    return BaselineVariants(spatial=net, device=device, hold=HOLD, chunk_frames=chunk), settings
 
 
 def _plain(value: Any) -> Any:

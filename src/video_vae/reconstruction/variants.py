@@ -16,9 +16,10 @@ from torch import Tensor
 
 from video_vae.data.transform import Frames, to_tensor, to_uint8
 from video_vae.models import DiagonalGaussian, VideoAutoencoderKL
+from video_vae.models.video import frames_at_once
 
 PIECE_PIXELS = 17 * 256 * 256
-"""Pixels that the spatial VAE takes at once: bounds memory on large frames."""
+"""Pixels decoded from the file at once."""
 PIECE_FRAMES = 32
 """Most frames decoded at once."""
 
@@ -149,9 +150,12 @@ class BaselineVariants:
             yield "mean", np.repeat(average[None], length, axis=0)
 
     def _spatial(self, frames: Frames) -> Frames:
+        size = frames_at_once(self.device, frames.shape[1] * frames.shape[2])
         pixels = to_tensor(frames).transpose(0, 1).to(self.device)
-        latents = self.spatial.encode(pixels).latent_dist.mode()
-        return to_uint8(self.spatial.decode(latents).sample.transpose(0, 1))
+        parts = [
+            self.spatial.decode(self.spatial.encode(part).latent_dist.mode()).sample for part in pixels.split(size)
+        ]
+        return to_uint8(torch.cat(parts).transpose(0, 1))
 
 
 class _Held:
