@@ -290,10 +290,14 @@ def test_weights_that_do_not_fit_are_named(made: Folder, capsys: pytest.CaptureF
     save_file(state, made.path / "other.safetensors")
     assert made.run("bad", f"--spatial={made.path / 'spatial'}", model="other.safetensors") == 2
     error = capsys.readouterr().err
-    for part in ("1 missing (such as temporal_vae.quant_conv.conv.bias)", "1 unexpected (such as surplus)", "scale"):
+    for part in ("1 missing (temporal_vae.quant_conv.conv.bias)", "1 unexpected (surplus)", "1 misshapen (scale"):
         assert part in error
     (made.path / "broken.pt").write_bytes(b"nothing")
-    for name, message in (("broken.pt", "cannot be read"), ("nowhere", "no such file or folder"), ("spatial", "model")):
+    for name, message in (
+        ("broken.pt", "broken.pt: refused"),
+        ("nowhere", "no such file or folder"),
+        ("spatial", "missing"),
+    ):
         assert made.run("bad", model=name) == 2
         assert message in capsys.readouterr().err
 
