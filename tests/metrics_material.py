@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import lpips
 import numpy as np
@@ -27,12 +28,12 @@ def save_clip(path: Path, frames: np.ndarray) -> None:
     write_lossless(path, frames, 25)
 
 
-def write_lpips(folder: Path) -> Path:
-    """Write alex.safetensors: the real heads over a random backbone."""
+def write_lpips(folder: Path, net: Literal["alex", "vgg"] = "alex") -> Path:
+    """Write `net`.safetensors: the real heads over a random backbone."""
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        state = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).state_dict()
+        state = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).state_dict()
     kept = {name: value for name, value in state.items() if not name.startswith(("lins", "scaling"))}
-    save_file(kept, folder / "alex.safetensors")
+    save_file(kept, folder / f"{net}.safetensors")
     return folder

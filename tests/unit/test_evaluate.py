@@ -154,6 +154,30 @@ def test_only_what_the_metrics_need_is_loaded(clips: Path) -> None:
     assert evaluate(clips, "--metric", "lpips", "--lpips", clips / "none") == 2
 
 
+def test_lpips_with_vgg_is_an_option(tmp_path: Path) -> None:
+    real, generated = bikes()
+    save_clip(tmp_path / "x_ori/a.mkv", real[:2, :32, :32])
+    save_clip(tmp_path / "x_rec/a.mkv", generated[:2, :32, :32])
+    write_lpips(tmp_path, "vgg")
+    assert evaluate(tmp_path, "--metric", "lpips_vgg", "--lpips", tmp_path) == 0
+    score = pd.read_csv(tmp_path / "scores/clips.csv")["lpips_vgg"][0]
+    found = summary(tmp_path)
+    assert found["variants"]["rec"]["lpips_vgg"]["mean"] == pytest.approx(score, abs=1e-6) and score > 0
+    assert list(found["conditions"]["lpips"]) == ["vgg"]
+    entry = f"demo:stage1:{tmp_path / 'scores/summary.json'}"
+    assert main_for("collect-metrics", [entry, "--output", str(tmp_path / "metrics.csv")]) == 0
+    assert pd.read_csv(tmp_path / "metrics.csv")["lpips_vgg"][0] == pytest.approx(score, abs=1e-6)
+
+
+@pytest.mark.parametrize(("side", "metric"), [(10, "ssim"), (30, "lpips"), (30, "flolpips")])
+def test_frames_too_small_for_a_metric_are_refused(
+    side: int, metric: str, clips: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(clips, "--crop_size", side, "--metric", "psnr", metric, "--lpips", weights) == 2
+    assert f"{side}x{side} pixels are too small for {metric}" in capsys.readouterr().err
+    assert evaluate(clips, "--crop_size", side, "--metric", "psnr", "flicker") == 0
+
+
 def test_clips_without_a_partner_are_listed(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (clips / "x_ori/a.mkv").unlink()
     (clips / "x_spatial/c.mkv").unlink()

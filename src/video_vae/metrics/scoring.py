@@ -109,6 +109,7 @@ class _Track:
         size, wanted = (view.size(source.height, source.width) for source in (self.source, real))
         if size != wanted:
             raise UserError(f"{size[0]}x{size[1]} pixels, the original {wanted[0]}x{wanted[1]}; they must be equal")
+        self.tools.check_size(*size)
         self.chunks = read_chunks(self.source, view, chunk)
 
     def advance(self, originals: _Originals) -> None:

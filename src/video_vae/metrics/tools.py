@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from video_vae.data.transform import Frames
-from video_vae.metrics.flow import Flow
-from video_vae.metrics.lpips import LPIPS, NetName, load_lpips
+from video_vae.errors import UserError
+from video_vae.metrics.flow import DIS, DIS_SMALLEST, Flow
+from video_vae.metrics.lpips import LPIPS, SMALLEST, NetName, load_lpips
+from video_vae.metrics.structural import WINDOW
 
 Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
 METRICS: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker")
@@ -46,6 +48,20 @@ class Tools:
         if isinstance(estimator, torch.nn.Module):
             estimator.to(device)
         return cls(metrics=chosen, nets=nets, flow=estimator, device=device)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse frames that are too small for a metric.
+
+        Raises:
+            UserError: naming the metric and the size that it needs.
+        """
+        needs = {"ssim": WINDOW, **{metric: SMALLEST[net] for metric, net in NETS.items()}}
+        for metric in self.metrics:
+            side = needs.get(metric, 1)
+            if metric == "flolpips" and isinstance(self.flow, DIS):
+                side = max(side, DIS_SMALLEST)
+            if min(height, width) < side:
+                raise UserError(f"{height}x{width} pixels are too small for {metric}, which needs {side}x{side}")
 
     def tensor(self, frames: Frames) -> Tensor:
         """Turn uint8 (T,H,W,3) into float32 (T,3,H,W) in [0,1] on the device."""
