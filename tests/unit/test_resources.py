@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import zipfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from video_vae.cli import main
 from video_vae.config import Package
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
-from video_vae.resources import check_folder, fetch, flat_names
+from video_vae.resources import _size, check_folder, fetch, flat_names
 
 FILES = {"clips/red/a.mp4": b"red", "clips/blue/a.mp4": b"blue", "clips/b.avi.gz": None, "clips/notes.txt": b"no"}
 
@@ -164,3 +165,24 @@ def test_debian_packages_need_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_names_that_would_clash_keep_the_folders_that_differ(members: list[str], names: list[str]) -> None:
     assert list(flat_names(members).values()) == names
+
+
+def test_size_of_a_folder_that_changes_meanwhile_is_counted(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def churn() -> None:
+        while not done.is_set():
+            inner = tmp_path / "build" / "deep"
+            inner.mkdir(parents=True)
+            (inner / "file").write_bytes(b"0" * 10)
+            shutil.rmtree(tmp_path / "build")
+
+    (tmp_path / "kept").write_bytes(b"0" * 1000)
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        sizes = [_size(tmp_path) for _ in range(2000)]
+    finally:
+        done.set()
+        thread.join()
+    assert set(sizes) <= {1000, 1010}
