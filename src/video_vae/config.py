@@ -18,6 +18,7 @@ from video_vae.config_errors import explain
 from video_vae.errors import UserError
 
 StageName = Literal["stage1", "stage2", "stage3"]
+Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -298,13 +299,7 @@ class Reconstruction(Settings):
 class Evaluation(Settings):
     """Metrics on the reconstructions."""
 
-    metrics: tuple[Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"], ...] = (
-        "psnr",
-        "ssim",
-        "lpips",
-        "flolpips",
-        "flicker",
-    )
+    metrics: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "flolpips", "flicker")
     """Metrics to compute."""
     flow: Literal["auto", "pwcnet", "raft", "dis"] = "auto"
     """Optical flow of FloLPIPS; `auto` takes PWC-Net where its weights are given, DIS otherwise."""
