@@ -25,7 +25,7 @@ class Checkout:
         command = [sys.executable, "-m", "snakemake", *arguments]
         environment = {**os.environ, **variables}
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=280
         )
 
     def plan(self, *arguments: str, **settings: Any) -> dict[str, int]:

@@ -31,7 +31,7 @@ def done(_finished: Checkout) -> Checkout:
 
 
 @pytest.fixture
-def owncopy_checkout(_finished: Checkout, tmp_path: Path) -> Checkout:
+def own_copy(_finished: Checkout, tmp_path: Path) -> Checkout:
     """A checkout in which the whole demo has run, to change at will."""
     shutil.copytree(_finished.folder, tmp_path / "copy", symlinks=True)
     return Checkout(tmp_path / "copy")

