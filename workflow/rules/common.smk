@@ -17,6 +17,8 @@ from video_vae.errors import UserError
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")])),
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]),
+    # Threads that wait sleep instead of spinning: the same speed on free cores, 3 to 4 times faster on busy ones.
+    OMP_WAIT_POLICY=os.getenv("OMP_WAIT_POLICY", "PASSIVE"),
 )
 
 # `logged FILE COMMAND...` shows a command's output and keeps it; tee outlives the signals that a training answers
