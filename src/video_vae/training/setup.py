@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from video_vae.config import Config, Stage, StageName
 from video_vae.data.latents import LatentCache
 from video_vae.data.table import Clip, read_table
@@ -94,6 +96,12 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     )
     if stage.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
+    if stage.precision == "bf16" and not computes_bf16(ranks.device):
+        log.warning(
+            "%s: this processor computes bf16 by emulation, many times slower than fp32; set stages.%s.precision: fp32",
+            name,
+            name,
+        )
     task = Task(
         name=name,
         stage=stage,
@@ -106,6 +114,11 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     )
     identity = ranks.from_first(_identity(config, name, train, loss, inputs, cache) if ranks.first else None)
     return Setup(task=task, fingerprint=fingerprint(identity), facts=_facts(task, train, valid, cache))
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Tell whether convolutions in bf16 are computed as such: on a CPU without AVX-512 they are emulated."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _tables(inputs: Inputs) -> tuple[list[Clip], list[Clip]]:
