@@ -81,8 +81,10 @@ def _log_to_stderr() -> None:
 def _guarded(name: str, action: Callable[[], None], debug: bool) -> int:
     """Run an action and turn what may go wrong into one line and an exit status."""
     try:
-        action()
-        sys.stdout.flush()
+        try:
+            action()
+        finally:  # also after `--help`, which leaves by SystemExit
+            sys.stdout.flush()
     except UserError as error:
         if debug:
             raise
@@ -122,8 +124,15 @@ def run_command(name: str, arguments: Sequence[str], prog: str, debug: bool = Fa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `video-vae COMMAND ...`; return the exit status."""
-    args = _top_parser().parse_args(argv)
-    return run_command(args.command, args.arguments, f"video-vae {args.command}", args.debug)
+    args = argparse.Namespace()
+
+    def parse() -> None:
+        """Fill in the arguments, or print the help and leave."""
+        _top_parser().parse_args(argv, args)
+
+    return _guarded("", parse, debug=False) or run_command(
+        args.command, args.arguments, f"video-vae {args.command}", args.debug
+    )
 
 
 def main_for(name: str, argv: Sequence[str] | None = None) -> int:

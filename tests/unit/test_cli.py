@@ -44,7 +44,9 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         assert result.returncode == 1 and "Traceback" in result.stderr
 
 
-def test_closed_pipe_is_silent() -> None:
-    command = f"{sys.executable} -m video_vae --help | true"
+@pytest.mark.parametrize("arguments", ["--help", "train --help"])
+def test_closed_pipe_is_silent(arguments: str) -> None:
+    # Buffered, as where nobody sets PYTHONUNBUFFERED: the pipe then breaks only when Python flushes at its exit.
+    command = f"unset PYTHONUNBUFFERED; {sys.executable} -m video_vae {arguments} | true"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert result.stderr == ""
