@@ -1,26 +1,17 @@
-"""Time the metrics against the loops and libraries in use today: one run, one machine, the same inputs.
+"""Time the metrics against the loops and libraries in use today.
 
-    python benchmarks/metrics.py [--frames 17] [--size 256] [--rounds 7] [--clips 6] [--clock wall] [--only ssim ...]
-
-Prints markdown tables. Rivals take turns, round after round, so that a busy machine is busy for all of them; the median
-over the rounds stands with the quartiles around it. LPIPS has its real heads over a random backbone, PWC-Net random
-weights: neither changes the time. piqa and torchmetrics are measured where they are installed.
+LPIPS has its real heads over a random backbone, PWC-Net random weights: neither changes the time. piqa and torchmetrics
+are measured where they are installed.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +22,18 @@ from skimage import data
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from benchmarks.common import OURS, Call, Options, compare, markdown, run_measured, table
 from video_vae.data.storage import write_lossless
 from video_vae.metrics import DIS, LPIPS, FloLPIPS, PWCNet, psnr, ssim
 from video_vae.metrics.flolpips import weighted_distance
 
-OURS = "**video-vae**"
-Call = Callable[[], object]
+FRAMES = 17
+CLIPS = 6
+
+
+def size(options: Options) -> int:
+    """Return the side of a frame, in pixels."""
+    return 64 if options.quick else 256
 
 
 def pictures(frames: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,31 +45,6 @@ def pictures(frames: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
     noise = torch.Generator().manual_seed(0)
     rough, fine = ((real + spread * torch.randn(real.shape, generator=noise)).clamp(0, 1) for spread in (0.03, 0.02))
     return real, (rough * 255).round() / 255, (fine * 255).round() / 255
-
-
-def compare(rivals: Mapping[str, Call], rounds: int, clock: str) -> dict[str, list[float]]:
-    """Time calls in turn: seconds of each round, after one that does not count."""
-    now = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for number in range(rounds + 1):
-        for name, call in rivals.items():
-            start = now()
-            call()
-            if number:
-                seconds[name].append(now() - start)
-    return seconds
-
-
-def table(title: str, seconds: Mapping[str, Sequence[float]], unit: str, units: int) -> str:
-    """Write times a unit as a markdown table; ratios are to the first rival."""
-    lines = [f"\n### {title}\n", f"| | ms a {unit}, median | quartiles | speed-up |", "| --- | ---: | ---: | ---: |"]
-    first = statistics.median(next(iter(seconds.values())))
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (median,) * 3
-        shown = [f"{value * 1000 / units:.2f}" for value in (median, low, high)]
-        lines.append(f"| {name} | {shown[0]} | {shown[1]} to {shown[2]} | {first / median:.1f} |")
-    return "\n".join(lines) + "\n"
 
 
 def loop_ssim_psnr(real: Tensor, generated: Tensor) -> None:
@@ -107,19 +79,19 @@ def torchmetrics_ssim_psnr(real: Tensor, generated: Tensor) -> Call | None:
     ]
 
 
-def bench_ssim(args: argparse.Namespace) -> str:
+def bench_ssim(options: Options) -> str:
     """Time SSIM and PSNR together."""
-    real, generated, _ = pictures(args.frames, args.size)
+    real, generated, _ = pictures(FRAMES, size(options))
     rivals: dict[str, Call | None] = {
         "loop: scikit-image (float64) and numpy, a frame at a time": lambda: loop_ssim_psnr(real, generated),
         "piqa, all frames": piqa_ssim_psnr(real, generated),
         "torchmetrics, all frames": torchmetrics_ssim_psnr(real, generated),
         OURS: lambda: (ssim(real, generated), psnr(real, generated)),
     }
-    seconds = compare({name: call for name, call in rivals.items() if call is not None}, args.rounds, args.clock)
+    seconds = compare({name: call for name, call in rivals.items() if call is not None}, options.rounds, options.clock)
     absent = [name.split(",")[0] for name, call in rivals.items() if call is None]
     note = f"\nNot installed here: {', '.join(absent)}.\n" if absent else ""
-    return table("SSIM and PSNR together", seconds, "frame", args.frames) + note
+    return table("SSIM and PSNR together", seconds, "frame", FRAMES) + note
 
 
 def lpips_package() -> Any:
@@ -131,12 +103,12 @@ def lpips_package() -> Any:
         return lpips.LPIPS(net="alex", pnet_rand=True, spatial=True, verbose=False)
 
 
-def bench_lpips(args: argparse.Namespace) -> str:
+def bench_lpips(options: Options) -> str:
     """Time LPIPS of two variants against the same originals."""
-    real, *variants = pictures(args.frames, args.size)
+    real, *variants = pictures(FRAMES, size(options))
     package, metric = lpips_package(), LPIPS("alex")
     metric.load_state_dict(package.state_dict())
-    size = (args.size, args.size)
+    sides = (size(options),) * 2
 
     def loop() -> None:
         for generated in variants:
@@ -150,19 +122,19 @@ def bench_lpips(args: argparse.Namespace) -> str:
     def ours() -> None:
         features = metric.features(real)
         for generated in variants:
-            metric.score(metric.distances(features, metric.features(generated)), size)
+            metric.score(metric.distances(features, metric.features(generated)), sides)
 
     with torch.inference_mode():
         rivals = {"loop: lpips, spatial, a frame at a time": loop, "lpips, spatial, all frames": batched, OURS: ours}
-        seconds = compare(rivals, args.rounds, args.clock)
+        seconds = compare(rivals, options.rounds, options.clock)
     title = "LPIPS (AlexNet) of two variants against the same originals"
-    return table(title, seconds, "frame of a variant", 2 * args.frames)
+    return table(title, seconds, "frame of a variant", 2 * FRAMES)
 
 
-def bench_flolpips(args: argparse.Namespace) -> str:
+def bench_flolpips(options: Options) -> str:
     """Time FloLPIPS a pair of frames, and its parts."""
-    pairs = min(args.frames - 1, 4)
-    real, generated, _ = (frames[: pairs + 1] for frames in pictures(args.frames, args.size))
+    pairs = min(FRAMES - 1, 4)
+    real, generated, _ = (frames[: pairs + 1] for frames in pictures(FRAMES, size(options)))
     lpips, pwcnet, dis = LPIPS("alex"), PWCNet(), DIS()
     with torch.inference_mode():
         distances = lpips.distances(lpips.features(real[:-1]), lpips.features(generated[:-1]))
@@ -179,7 +151,7 @@ def bench_flolpips(args: argparse.Namespace) -> str:
             "part: DIS, both videos": lambda: [dis(f[:-1], f[1:]) for f in (real, generated)],
             "part: weighting": lambda: weighted_distance(distances, flows[0], flows[1]),
         }
-        return table("FloLPIPS", compare(calls, max(2, args.rounds // 2), args.clock), "pair of frames", pairs)
+        return table("FloLPIPS", compare(calls, max(2, options.rounds // 2), options.clock), "pair of frames", pairs)
 
 
 def save_clips(folder: Path, clips: int, frames: np.ndarray, generated: np.ndarray) -> None:
@@ -197,17 +169,9 @@ def evaluate(folder: Path, threads: int, ranks: int, metrics: Sequence[str]) -> 
     options = [*where, "--device", "cpu", "--output_dir", f"{folder}/scores", "--metric", *metrics]
     command = [sys.executable, *launcher, "-m", "video_vae.evaluate", *options]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with (
-        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process,
-        contextlib.suppress(ChildProcessError),
-    ):
-        errors = process.stderr.read() if process.stderr else b""
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(errors.decode())
+    peak, _ = run_measured(command, environment)
     seconds = json.loads((folder / "scores/run.json").read_text(encoding="utf-8"))["seconds"]
-    return float(seconds), usage.ru_maxrss / 1024
+    return float(seconds), peak
 
 
 def as_clip(frames: Tensor) -> np.ndarray:
@@ -215,21 +179,21 @@ def as_clip(frames: Tensor) -> np.ndarray:
     return (frames * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def bench_folder(args: argparse.Namespace) -> str:
+def bench_folder(options: Options) -> str:
     """Time the evaluation of a folder on one and two threads and ranks."""
     metrics = ("psnr", "ssim", "lpips", "flolpips", "flicker")
-    real, generated, _ = pictures(args.frames, args.size)
+    real, generated, _ = pictures(FRAMES, size(options))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_clips(folder, args.clips, as_clip(real), as_clip(generated))
+        save_clips(folder, CLIPS, as_clip(real), as_clip(generated))
         save_weights(folder)
         runs = {"1 thread": (1, 1), "2 threads": (2, 1), "2 ranks of 1 thread": (1, 2)}
         seconds: dict[str, list[float]] = {label: [] for label in runs}
-        for _ in range(max(2, args.rounds // 2)):
+        for _ in range(max(2, options.rounds // 2)):
             for label, (threads, ranks) in runs.items():
                 seconds[label].append(evaluate(folder, threads, ranks, metrics)[0])
-    title = f"`video_vae.evaluate` on a folder of {args.clips} clips, all metrics, DIS flow (without Python's start)"
-    return table(title, seconds, "frame", args.clips * args.frames)
+    title = f"`video_vae.evaluate` on a folder of {CLIPS} clips, all metrics, DIS flow (without Python's start)"
+    return table(title, seconds, "frame", CLIPS * FRAMES)
 
 
 def save_weights(folder: Path) -> None:
@@ -238,62 +202,24 @@ def save_weights(folder: Path) -> None:
     save_file({k: v for k, v in state.items() if not k.startswith(("lins", "scaling"))}, folder / "alex.safetensors")
 
 
-def bench_memory(args: argparse.Namespace) -> str:
+def bench_memory(options: Options) -> str:
     """Measure the memory that a clip takes by its length."""
     metrics = ("psnr", "ssim", "lpips", "flolpips", "flicker")
-    lines = [
-        "\n### Peak memory of `video_vae.evaluate` by the length of a clip\n",
-        "| frames | MB |",
-        "| ---: | ---: |",
-    ]
-    real, generated, _ = pictures(20, args.size)
+    rows = []
+    real, generated, _ = pictures(20, size(options))
     for frames in (20, 200, 600):
         with tempfile.TemporaryDirectory() as name:
             repeat = (frames // 20, 1, 1, 1)
             save_clips(Path(name), 1, np.tile(as_clip(real), repeat), np.tile(as_clip(generated), repeat))
             save_weights(Path(name))
-            lines.append(f"| {frames} | {evaluate(Path(name), 1, 1, metrics)[1]:.0f} |")
-    return "\n".join(lines) + "\n"
+            rows.append((frames, f"{evaluate(Path(name), 1, 1, metrics)[1]:.0f}"))
+    return markdown("Peak memory of `video_vae.evaluate` by the length of a clip", ["frames", "MB"], rows)
 
 
-BENCHMARKS: dict[str, Callable[[argparse.Namespace], str]] = {
+BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "ssim": bench_ssim,
     "lpips": bench_lpips,
     "flolpips": bench_flolpips,
     "folder": bench_folder,
     "memory": bench_memory,
 }
-
-
-def processor() -> str:
-    """Name the processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown processor"
-
-
-def main() -> None:
-    """Run the benchmarks and print their tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=17, help="frames of a clip [17]")
-    parser.add_argument("--size", type=int, default=256, help="side of a frame, in pixels [256]")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds that count [7]")
-    parser.add_argument("--clips", type=int, default=6, help="clips of the folder [6]")
-    clock_help = "wall, or cpu on a machine that is busy otherwise, with OMP_NUM_THREADS=1 [wall]"
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help=clock_help)
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), help="which to run [all]")
-    args = parser.parse_args()
-    sys.stdout.write(
-        f"{args.frames} frames of {args.size}x{args.size}, {processor()}, {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, {args.rounds} rounds, {args.clock} time, "
-        f"load at the start {os.getloadavg()[0]:.1f}\n"
-    )
-    for name in args.only:
-        sys.stdout.write(BENCHMARKS[name](args))
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()
