@@ -1,6 +1,7 @@
 # make demo                       the whole workflow on real clips, to reports/report.html
 # make demo CLIPS=/my/clips       the same on a folder, file or CSV of your own [RUN=name]
 # make test                       lint and tests          make test-slow   the tests that take minutes
+# make reproduce                  the demo twice in fresh folders, compared byte for byte
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
 # make env                        only the environment: .venv/bin/python
 # make config                     regenerate what is generated from the settings and from the lock
@@ -10,7 +11,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow bench lint format config lock clean
+.PHONY: help env demo test test-slow reproduce bench lint format config lock clean
 
 PYTHON_BIN := .venv/bin
 TARGETS := results/metrics.csv reports/report.html
@@ -53,6 +54,9 @@ test-slow: env
 config: env
 	@$(PYTHON_BIN)/video-vae config-docs
 	@$(PYTHON_BIN)/video-vae env-docs
+
+reproduce: env
+	@$(PYTHON_BIN)/python workflow/scripts/reproduce.py
 
 bench: env
 	@PYTHONPATH=src OMP_WAIT_POLICY=PASSIVE $(PYTHON_BIN)/python -m benchmarks --publish

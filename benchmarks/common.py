@@ -75,14 +75,15 @@ def markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]
     return "\n".join(lines) + "\n"
 
 
-def table(title: str, seconds: Mapping[str, Sequence[float]], unit: str, units: int) -> str:
-    """Write times a unit; speed-ups are over the first rival, round by round."""
+def table(title: str, seconds: Mapping[str, Sequence[float]], unit: str, units: int, parts: bool = False) -> str:
+    """Write times a unit; speed-ups are over the first rival, round by round, unless these are parts of a whole."""
     first = next(iter(seconds.values()))
+    header = ["", f"ms a {unit}, median", "quartiles"] + ["speed-up, median (quartiles)"] * (not parts)
     rows = []
     for name, values in seconds.items():
         middle, low, high = (f"{value * 1000 / units:.2f}" for value in spread(values))
-        rows.append((name, middle, f"{low} to {high}", ratio(first, values)))
-    return markdown(title, ["", f"ms a {unit}, median", "quartiles", "speed-up, median (quartiles)"], rows)
+        rows.append([name, middle, f"{low} to {high}"] + [ratio(first, values)] * (not parts))
+    return markdown(title, header, rows)
 
 
 def in_process(module: str, *arguments: object, threads: int | None = None) -> tuple[float, dict[str, Any]]:

@@ -151,7 +151,9 @@ def bench_flolpips(options: Options) -> str:
             "part: DIS, both videos": lambda: [dis(f[:-1], f[1:]) for f in (real, generated)],
             "part: weighting": lambda: weighted_distance(distances, flows[0], flows[1]),
         }
-        return table("FloLPIPS", compare(calls, max(2, options.rounds // 2), options.clock), "pair of frames", pairs)
+        return table(
+            "FloLPIPS", compare(calls, max(2, options.rounds // 2), options.clock), "pair of frames", pairs, parts=True
+        )
 
 
 def save_clips(folder: Path, clips: int, frames: np.ndarray, generated: np.ndarray) -> None:
