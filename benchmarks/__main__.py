@@ -13,13 +13,15 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks import long_video, metrics, step, temporal, windows
 from benchmarks.common import ROOT, Options, machine
 
 README = ROOT / "benchmarks" / "README.md"
 BENCHMARKS: dict[str, Callable[[Options], str]] = {
-    "temporal": temporal.run,
+    "temporal-8x8": partial(temporal.run, side=8),
+    "temporal-32x32": partial(temporal.run, side=temporal.LARGE),
     "step": step.run_step,
     "step-memory": step.run_memory,
     "windows": windows.run,

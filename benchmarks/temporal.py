@@ -22,6 +22,7 @@ from video_vae.training.setup import computes_bf16
 
 FRAMES = 17
 GEMM = 2048
+LARGE = 32
 PLAIN = "plain"
 PASSES = ("forward", "forward + backward")
 
@@ -94,52 +95,33 @@ def measure(
             ours()
 
     calls: dict[str, Call] = {PLAIN: plain, OURS: ours, "gemm": lambda: factors[0] @ factors[1]}
-    return compare(calls, rounds, warm_up=x.shape[-1] < 32)
+    return compare(calls, rounds, warm_up=x.shape[-1] < LARGE)
 
 
-def run(options: Options) -> str:
-    """Time the points that this processor computes; return the table."""
+def run(options: Options, side: int) -> str:
+    """Time the points of a size that this processor computes; return the table."""
     torch.manual_seed(0)
     net = TemporalAutoencoderKL(base_channels=32) if options.quick else TemporalAutoencoderKL()
+    x = torch.randn(1, 4, FRAMES, side, side)
+    largest, flop = difference(net, x), count(net, x)
     bf16 = computes_bf16(torch.device("cpu"))
-    rows, differences = [], []
-    for side in (8,) if options.quick else (8, 32):
-        x = torch.randn(1, 4, FRAMES, side, side)
-        differences.append(difference(net, x))
-        flop = count(net, x)
-        for dtype in (torch.float32, torch.bfloat16) if bf16 else (torch.float32,):
-            for backward in (False, True):
-                rounds = options.rounds if side == 8 else max(2, options.rounds // 3)
-                seconds = measure(net, x, dtype, backward, rounds)
-                peak = 2 * GEMM**3 / spread(seconds["gemm"])[0]
-                shares = [flop[backward] / spread(seconds[name])[0] / peak for name in (PLAIN, OURS)]
-                rows.append(
-                    (
-                        f"{side}x{side}, {str(dtype).removeprefix('torch.')}, {PASSES[backward]}",
-                        *(f"{spread(seconds[name])[0]:.2f}" for name in (PLAIN, OURS)),
-                        ratio(seconds[PLAIN], seconds[OURS]),
-                        f"{peak / 1e9:.0f}",
-                        *(f"{share:.0%}" for share in shares),
-                    )
-                )
-    size = sum(parameter.numel() for parameter in net.parameters()) / 1e6
-    header = [
-        "latents",
-        "plain, s",
-        "ours, s",
-        "speed-up (quartiles)",
-        "GEMM peak, GFLOP/s",
-        "plain of peak",
-        "ours of peak",
-    ]
-    note = f"\nLargest difference of the outputs: {max(differences):.1e}.\n"
+    rounds = options.rounds if side < LARGE else max(2, options.rounds // 3)
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16) if bf16 else (torch.float32,):
+        for backward in (False, True):
+            seconds = measure(net, x, dtype, backward, rounds)
+            middle = {name: spread(values)[0] for name, values in seconds.items()}
+            peak = 2 * GEMM**3 / middle["gemm"]
+            name = f"{str(dtype).removeprefix('torch.')}, {PASSES[backward]}"
+            times = [f"{middle[rival]:.2f}" for rival in (PLAIN, OURS)]
+            shares = [f"{flop[backward] / middle[rival] / peak:.0%}" for rival in (PLAIN, OURS)]
+            rows.append([name, *times, ratio(seconds[PLAIN], seconds[OURS]), f"{peak / 1e9:.0f}", *shares])
+    header = ["", "plain, s", "ours, s", "speed-up (quartiles)", "GEMM, GFLOP/s", "plain of GEMM", "ours of GEMM"]
+    note = f"\nLargest difference of the outputs: {largest:.1e}.\n"
     if not bf16:
         note += (
             "\nbf16 was left out: this processor has no bf16 arithmetic, and emulating it takes many times longer.\n"
         )
-    return (
-        markdown(
-            f"Temporal VAE ({size:.1f} M parameters), {FRAMES} frames, against the plain formulation", header, rows
-        )
-        + note
-    )
+    size = sum(parameter.numel() for parameter in net.parameters()) / 1e6
+    title = f"Temporal VAE ({size:.1f} M), {FRAMES} frames of {side}x{side} latents, against the plain formulation"
+    return markdown(title, header, rows) + note
