@@ -52,7 +52,17 @@ def copy_checkout(folder: Path) -> Checkout:
     package = folder / "src" / "video_vae"
     package.mkdir(parents=True)
     # The workflow imports the settings and nothing else of the package: only these are there.
-    for name in ("__init__", "config", "config_errors", "config_slices", "errors", "files", "provenance"):
+    for name in (
+        "__init__",
+        "config",
+        "config_base",
+        "config_errors",
+        "config_results",
+        "config_slices",
+        "errors",
+        "files",
+        "provenance",
+    ):
         shutil.copy(ROOT / "src" / "video_vae" / f"{name}.py", package)
     for name in ENTRIES:
         shutil.copy(ROOT / "tests" / "workflow" / "stub.py", package / name)

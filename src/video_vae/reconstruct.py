@@ -21,18 +21,20 @@ from typing import Any
 import torch
 
 from video_vae.cli import main_for
-from video_vae.config import Config, load_config
+from video_vae.config import Config, load_config, parse_config
 from video_vae.data.storage import STORAGE
 from video_vae.data.table import Clip, read_table
 from video_vae.data.video import MediaError
 from video_vae.errors import UserError
 from video_vae.models.build import load_spatial
 from video_vae.models.identity import weights_sha256
+from video_vae.models.tiling import Tiling
 from video_vae.progress import progress
 from video_vae.provenance import run_record, write_json_atomic
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import Maker
 from video_vae.reconstruction.index import Places, beside, write_failed, write_index
+from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
 from video_vae.training.distributed import Ranks, started_ranks
 
@@ -65,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baselines", action="store_true", help="make the trivial baselines; needs no --ckpt-path")
     parser.add_argument("--spatial", type=Path, help="folder of the spatial VAE [the one that the config names]")
     parser.add_argument("--sample", action="store_true", help="draw from the posteriors, seeded by seed and clip id")
+    parser.add_argument("--overlap-frames", type=int, metavar="N", help="frames that chunks share, blended [config]")
+    parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of the tiles for large frames [config]")
+    parser.add_argument("--tile-overlap", type=int, metavar="PIXELS", help="what tiles share, blended [config]")
     parser.add_argument("--images", action="store_true", help="reconstruct images too, as clips of one frame")
     parser.add_argument("--no-previews", dest="previews", action="store_false", help="write no NAME_preview")
     parser.add_argument("--shard", type=int, default=0, help="which shard of the clips to make, from 0")
@@ -77,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Reconstruct this rank's clips; the first rank lists what all made."""
     started = time.time()
-    config = load_config(args.config)
+    config = _with_options(load_config(args.config), args)
     table = [clip for clip in read_table(args.data_path) if args.images or clip.kind == "video"]
     if not table:
         raise UserError(f"{args.data_path} holds no video; give one that does, or --images for its images")
@@ -94,9 +99,17 @@ def run(args: argparse.Namespace) -> None:
         outcome = _merged(ranks.gather(_make_clips(maker, clips[ranks.rank :: ranks.world_size], ranks)))
         if ranks.first:
             _write_lists(args, maker, clips, outcome)
-            _write_record(args, config, maker, outcome, started)
+            _write_record(args, config, maker, clips, outcome, started)
     if ranks.first:
         _judge(outcome, len(clips), args)
+
+
+def _with_options(config: Config, args: argparse.Namespace) -> Config:
+    """Let the command line's options stand over the config's, checked alike."""
+    given = {name: getattr(args, name) for name in ("overlap_frames", "tile", "tile_overlap")}
+    values = config.model_dump(mode="json")
+    values["reconstruction"] |= {name: value for name, value in given.items() if value is not None}
+    return parse_config(values, "options")
 
 
 def _maker(args: argparse.Namespace, config: Config, ranks: Ranks) -> Maker:
@@ -124,8 +137,26 @@ def _model(args: argparse.Namespace, config: Config, device: torch.device) -> tu
         "sample_seed": seed,
         "architecture": {name: _plain(model.config[name]) for name in names},
     }
+    settings |= _cuts(config, model)
     model.to(device).spatial.to(memory_format=torch.channels_last)
-    return ModelVariants(model=model, device=device, seed=seed), settings
+    overlap = config.reconstruction.overlap_frames
+    return ModelVariants(model=model, device=device, seed=seed, overlap=overlap), settings
+
+
+def _cuts(config: Config, model: Any) -> dict[str, Any]:
+    """Set the model to work in tiles where the config says so; return what shapes the numbers, if anything does."""
+    wanted, chunk = config.reconstruction, model.config["chunk_frames"]
+    settings: dict[str, Any] = {}
+    if wanted.overlap_frames:
+        if chunk is None or 2 * wanted.overlap_frames > chunk:
+            cure = "give 0" if chunk is None else f"give {chunk // 2} at most"
+            how = "takes clips whole" if chunk is None else f"has chunks of {chunk}"
+            raise UserError(f"reconstruction.overlap_frames is {wanted.overlap_frames}, but the model {how}; {cure}")
+        settings["overlap_frames"] = wanted.overlap_frames
+    if wanted.tile is not None and max(config.data.resolution) > wanted.tile:
+        model.tiling = Tiling(wanted.tile, wanted.tile_overlap)
+        settings["tile"], settings["tile_overlap"] = wanted.tile, wanted.tile_overlap
+    return settings
 
 
 def _baselines(args: argparse.Namespace, config: Config, device: torch.device) -> tuple[Variants, dict[str, Any]]:
@@ -204,7 +235,19 @@ def _write_lists(args: argparse.Namespace, maker: Maker, clips: Sequence[Clip], 
         index.unlink(missing_ok=True)
 
 
-def _write_record(args: argparse.Namespace, config: Config, maker: Maker, outcome: Outcome, started: float) -> None:
+def _tiling(maker: Maker, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Measure what tiles change, for the record; empty where frames are taken whole."""
+    variants = maker.variants
+    if not isinstance(variants, ModelVariants) or variants.model.tiling is None:
+        return {}
+    error = tiling_error(maker, variants, variants.model.tiling, clips)
+    log.info("tiles against whole frames, on a sample: %s dB", error.get("psnr_to_untiled"))
+    return {"tiling_error": error}
+
+
+def _write_record(
+    args: argparse.Namespace, config: Config, maker: Maker, clips: Sequence[Clip], outcome: Outcome, started: float
+) -> None:
     inputs = {"table": args.data_path, "checkpoint": args.ckpt_path, "spatial": args.spatial}
     seconds = time.time() - started
     record = run_record(
@@ -219,6 +262,7 @@ def _write_record(args: argparse.Namespace, config: Config, maker: Maker, outcom
         failed=outcome.failed,
         frames_made=outcome.frames,
         frames_per_s=round(outcome.frames / seconds, 3),
+        **_tiling(maker, clips),
     )
     write_json_atomic(beside(_index(args), "run.json"), record)
 

@@ -11,9 +11,11 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from video_vae.models.chunks import chunk_spans, join
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.models.streaming import total_frames
 from video_vae.models.temporal import TemporalAutoencoderKL
+from video_vae.models.tiling import Tiling
 
 # Pixels that the spatial VAE takes at once outside training: bounds memory. On CPUs a few frames, whose activations
 # stay in the cache, take a quarter to a half less time than many.
@@ -47,6 +49,10 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         shift: mean of each latent channel, taken off by ``encode_latents``.
         scale: standard deviation of each latent channel, divided by in ``encode_latents``.
         chunk_frames: clips are encoded in independent chunks of this many frames; None takes them whole.
+
+    Attributes:
+        tiling: how large frames are cut into tiles at inference; None takes them whole. No part of what is saved.
+            Streams cut frames for the spatial VAE only: the states of the temporal VAE are those of whole frames.
     """
 
     config_name = "config.json"
@@ -64,6 +70,7 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         chunk_frames: int | None = 17,
     ) -> None:
         super().__init__()
+        self.tiling: Tiling | None = None
         spatial = AutoencoderKL.from_config(spatial) if isinstance(spatial, dict) else spatial
         temporal = TemporalAutoencoderKL.from_config(temporal) if isinstance(temporal, dict) else temporal
         self.spatial_vae = _Spatial(spatial)
@@ -107,11 +114,31 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         factor = self.spatial_compression
         if x.ndim != 5 or x.shape[1] != 3 or min(x.shape) < 1 or x.shape[3] % factor or x.shape[4] % factor:
             raise ValueError(f"video must be (B, 3, T, H, W), H and W multiples of {factor}, not {tuple(x.shape)}")
-        return DiagonalGaussian(_by_frame(self._moments, x, 1))
+        return DiagonalGaussian(self._tiled(lambda tile: _by_frame(self._moments, tile, 1), x, 1, factor))
 
     def _moments(self, frames: Tensor) -> Tensor:
         moments = self.spatial.encoder(frames)
         return moments if self.spatial.quant_conv is None else self.spatial.quant_conv(moments)
+
+    def _tiled(self, function: Callable[[Tensor], Tensor], x: Tensor, pixels_in: int, pixels_out: int) -> Tensor:
+        return function(x) if self.tiling is None else self.tiling.apply(function, x, pixels_in, pixels_out)
+
+    def temporal_posterior(self, z: Tensor) -> DiagonalGaussian:
+        """Encode scaled spatial latents (B, 4, T, h, w) by the temporal VAE; the posterior is not normalised."""
+        if self.tiling is None:
+            return self.temporal.encode(z).latent_dist
+
+        def moments(tile: Tensor) -> Tensor:
+            posterior = self.temporal.encode(tile).latent_dist
+            return torch.cat((posterior.mean, posterior.logvar), dim=1)
+
+        side = self.spatial_compression
+        return DiagonalGaussian(self._tiled(moments, z, side, side))
+
+    def decode_chunk(self, z: Tensor, num_frames: int) -> Tensor:
+        """Decode the latents (B, 4, T', h, w) of one chunk, not normalised, to scaled spatial latents."""
+        side = self.spatial_compression
+        return self._tiled(lambda tile: self.temporal.decode(tile, num_frames).sample, z, side, side)
 
     def encode_spatial(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the scaled spatial latents of (B, 3, T, H, W): the mode, or drawn where a generator is given."""
@@ -121,45 +148,48 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
 
     def decode_spatial(self, z: Tensor) -> Tensor:
         """Decode scaled spatial latents (B, 4, T, h, w) frame by frame to (B, 3, T, 8h, 8w)."""
-        area = self.spatial_compression**2
-        return _by_frame(lambda frames: self.spatial.decode(frames).sample, z / self.config["scaling_factor"], area)
+        side = self.spatial_compression
 
-    def encode_latents(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        def decode(frames: Tensor) -> Tensor:
+            return self.spatial.decode(frames).sample
+
+        z = z / self.config["scaling_factor"]
+        return self._tiled(lambda tile: _by_frame(decode, tile, side**2), z, side, 1)
+
+    def encode_latents(self, x: Tensor, generator: torch.Generator | None = None, overlap: int = 0) -> Tensor:
         """Encode video (B, 3, T, H, W) to normalised latents (B, 4, T', H / 8, W / 8).
 
         Without a generator both posteriors give their mode. With ``chunk_frames``, each chunk is encoded alone
-        (17 frames -> 5, 34 -> 10, 18 -> 6).
+        (17 frames -> 5, 34 -> 10, 18 -> 6); with ``overlap``, it repeats that many frames of the chunk before.
         """
         latents = []
-        for chunk in x.split(self.config["chunk_frames"] or x.shape[2], dim=2):
-            posterior = self.temporal.encode(self.encode_spatial(chunk, generator)).latent_dist
+        for span in chunk_spans(x.shape[2], self.config["chunk_frames"], overlap):
+            chunk = x[:, :, span.start : span.stop]
+            posterior = self.temporal_posterior(self.encode_spatial(chunk, generator))
             latents.append(posterior.mode() if generator is None else posterior.sample(generator))
         return (torch.cat(latents, dim=2) - self.shift) / self.scale
 
-    def decode_latents(self, z: Tensor, num_frames: int) -> Tensor:
+    def decode_latents(self, z: Tensor, num_frames: int, overlap: int = 0) -> Tensor:
         """Decode normalised latents (B, 4, T', h, w) to the ``num_frames`` frames that they were made from.
+
+        Where chunks overlap, each fades into the next one.
 
         Raises:
             ValueError: if ``z`` has not the length that ``num_frames`` frames are encoded to.
         """
-        return self.decode_spatial(self.decode_temporal(z, num_frames))
+        return self.decode_spatial(self.decode_temporal(z, num_frames, overlap))
 
-    def decode_temporal(self, z: Tensor, num_frames: int) -> Tensor:
+    def decode_temporal(self, z: Tensor, num_frames: int, overlap: int = 0) -> Tensor:
         """Decode normalised latents (B, 4, T', h, w) to scaled spatial latents (B, 4, num_frames, h, w)."""
         z = z * self.scale + self.shift
-        lengths = self._chunks(num_frames)
-        latent_lengths = [self.temporal.latent_frames(length) for length in lengths]
+        spans = chunk_spans(num_frames, self.config["chunk_frames"], overlap)
+        latent_lengths = [self.temporal.latent_frames(len(span)) for span in spans]
         if z.shape[2] != sum(latent_lengths):
             raise ValueError(
                 f"{z.shape[2]} latent frames do not hold {num_frames} frames; expected {sum(latent_lengths)}"
             )
-        parts = zip(z.split(latent_lengths, dim=2), lengths, strict=True)
-        return torch.cat([self.temporal.decode(part, length).sample for part, length in parts], dim=2)
-
-    def _chunks(self, num_frames: int) -> list[int]:
-        chunk = self.config["chunk_frames"] or num_frames
-        full, rest = divmod(num_frames, chunk)
-        return [chunk] * full + [rest] * bool(rest)
+        parts = zip(z.split(latent_lengths, dim=2), spans, strict=True)
+        return join((self.decode_chunk(part, len(span)) for part, span in parts), spans, overlap)
 
     def encode_stream(self, chunks: Iterable[Tensor], num_frames: int | None = None) -> Iterator[Tensor]:
         """Encode a stream of pixel chunks (B, 3, t, H, W) to normalised latents, in memory that does not grow.
@@ -183,9 +213,9 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         for frames in self.temporal.decode_stream((z * self.scale + self.shift for z in latents), num_frames):
             yield self.decode_spatial(frames)
 
-    def reconstruct(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, generator: torch.Generator | None = None, overlap: int = 0) -> Tensor:
         """Encode and decode (B, 3, T, H, W) through the whole pipeline."""
-        return self.decode_latents(self.encode_latents(x, generator), x.shape[2])
+        return self.decode_latents(self.encode_latents(x, generator, overlap), x.shape[2], overlap)
 
     def reconstruct_spatial(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Encode and decode (B, 3, T, H, W) through the spatial VAE alone."""

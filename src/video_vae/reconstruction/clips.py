@@ -89,6 +89,14 @@ class Maker:
         path = self.places.clip(clip.clip_id, variant)
         return LosslessWriter(path, self._fps(clip), frames=len(self.indices(clip)), meta=meta)
 
+    def first_frames(self, clip: Clip, count: int) -> Frames:
+        """Read the first frames of a clip as the model sees them, at most so many.
+
+        Raises:
+            MediaError: if they cannot be decoded.
+        """
+        return resize_crop(read_clip(clip, self.indices(clip)[:count]), self.resolution, self.zoom)
+
     def _pieces(self, clip: Clip) -> Iterator[Frames]:
         indices = self.indices(clip)
         size = piece_frames(self.resolution)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from video_vae.data.transform import Frames, to_tensor, to_uint8
 from video_vae.models import DiagonalGaussian, VideoAutoencoderKL
+from video_vae.models.chunks import Joiner
 from video_vae.models.video import frames_at_once
 
 PIECE_PIXELS = 17 * 256 * 256
@@ -55,24 +56,26 @@ class ModelVariants:
     model: VideoAutoencoderKL
     device: torch.device
     seed: int | None = None
+    overlap: int = 0
+    """Frames that consecutive chunks share, blended."""
     names: tuple[str, ...] = ("ori", "rec", "spatial")
 
     @torch.inference_mode()
     def run(self, pieces: Iterator[Frames], clip_id: str, num_frames: int) -> Iterator[Piece]:
         """Yield the pieces of `ori`, `rec` and `spatial`.
 
-        Chunks of the model's `chunk_frames` are independent. Without chunks a strictly causal net streams, in memory
-        that does not grow with the clip; any other net needs the latents of the whole clip at once.
+        Chunks of the model's `chunk_frames` are independent, but for the frames that they share. Without chunks a
+        strictly causal net streams, in memory that does not grow with the clip; any other net needs the latents of
+        the whole clip at once.
         """
         generator = self._generator(clip_id)
         length, net = self.model.config["chunk_frames"], self.model.temporal
         if length is None and net.config["norm_scope"] == "frame":
             yield from self._through(pieces, num_frames, generator, net.encode_stream, net.decode_stream)
             return
-        for start, chunk in enumerate(regroup(pieces, length)):
-            left = num_frames - start * (length or 0)
-            frames = min(length or left, left)
-            yield from self._through(chunk, frames, generator, self._encode_whole, self._decode_whole)
+        chunks = _Chunks(self.model, self.overlap, num_frames)
+        for chunk in regroup(pieces, length and length - self.overlap, first=length):
+            yield from self._through(chunk, num_frames, generator, chunks.encode, chunks.decode)
 
     def _through(
         self,
@@ -99,14 +102,6 @@ class ModelVariants:
             yield "rec", self._decode(latents)
         yield from done
 
-    def _encode_whole(self, latents: Iterator[Tensor], num_frames: int) -> Iterator[DiagonalGaussian]:
-        parts = list(latents)
-        yield self.model.temporal.encode(torch.cat(parts, dim=2)).latent_dist
-
-    def _decode_whole(self, z: Iterator[Tensor], num_frames: int) -> Iterator[Tensor]:
-        for part in z:
-            yield from self.model.temporal.decode(part, num_frames).sample.split(PIECE_FRAMES, dim=2)
-
     def _decode(self, latents: Tensor) -> Frames:
         factor = self.model.spatial_compression
         size = piece_frames((latents.shape[3] * factor, latents.shape[4] * factor))
@@ -118,6 +113,31 @@ class ModelVariants:
             return None
         digest = hashlib.sha256(f"{self.seed}/{clip_id}".encode()).digest()
         return torch.Generator(self.device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+class _Chunks:
+    """Takes one chunk after the other through the temporal VAE; each repeats some frames of the one before."""
+
+    def __init__(self, model: VideoAutoencoderKL, overlap: int, num_frames: int) -> None:
+        self._model, self._overlap = model, overlap
+        self._joiner = Joiner(overlap)
+        self._before: list[Tensor] = []
+        self._length, self._left = 0, num_frames
+
+    def encode(self, latents: Iterator[Tensor], num_frames: int) -> Iterator[DiagonalGaussian]:
+        """Encode the new frames of a chunk, with those that it repeats before them."""
+        fresh = list(latents)
+        chunk = torch.cat([*self._before, *fresh], dim=2)
+        self._length = chunk.shape[2]
+        self._left -= sum(part.shape[2] for part in fresh)
+        self._before = [chunk[:, :, -self._overlap :]] if self._overlap else []
+        yield self._model.temporal_posterior(chunk)
+
+    def decode(self, z: Iterator[Tensor], num_frames: int) -> Iterator[Tensor]:
+        """Decode a chunk to the frames that the next one does not repeat."""
+        for part in z:
+            frames = self._joiner.join(self._model.decode_chunk(part, self._length), last=not self._left)
+            yield from frames.split(PIECE_FRAMES, dim=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +198,10 @@ class _Held:
         return result
 
 
-def regroup(pieces: Iterator[Frames], length: int | None) -> Iterator[Iterator[Frames]]:
+def regroup(pieces: Iterator[Frames], length: int | None, *, first: int | None = None) -> Iterator[Iterator[Frames]]:
     """Cut a stream of pieces into groups of `length` frames (None: one group), each again a stream of pieces.
 
+    The first group has `first` frames where that is given.
     A group must be used up before the next one is asked for.
     """
     rest: list[Frames] = []  # at most one piece: what lies beyond the end of the group
@@ -191,8 +212,7 @@ def regroup(pieces: Iterator[Frames], length: int | None) -> Iterator[Iterator[F
             rest.append(piece)
         return bool(rest)
 
-    def group() -> Iterator[Frames]:
-        missing = length
+    def group(missing: int | None) -> Iterator[Frames]:
         while missing != 0 and fill():
             frames = rest.pop()
             if missing is not None and len(frames) > missing:
@@ -201,5 +221,7 @@ def regroup(pieces: Iterator[Frames], length: int | None) -> Iterator[Iterator[F
             missing = None if missing is None else missing - len(frames)
             yield frames
 
+    if fill():
+        yield group(first or length)
     while fill():
-        yield group()
+        yield group(length)

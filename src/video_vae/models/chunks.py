@@ -1,0 +1,55 @@
+"""Cut long clips into chunks that may overlap, and blend what the chunks give where they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def chunk_spans(num_frames: int, length: int | None, overlap: int = 0) -> list[range]:
+    """List the frames of each chunk: ``length`` frames (None: all), the first ``overlap`` of them shared with the last.
+
+    Raises:
+        ValueError: if more than half of a chunk is to be shared.
+    """
+    length = length or num_frames
+    if not 0 <= 2 * overlap <= length and num_frames > length:
+        raise ValueError(f"chunks of {length} frames cannot overlap by {overlap}: at most by half")
+    if num_frames <= length:
+        return [range(num_frames)]
+    return [range(first, min(first + length, num_frames)) for first in range(0, num_frames - overlap, length - overlap)]
+
+
+def crossfade(old: Tensor, new: Tensor) -> Tensor:
+    """Fade linearly over the frames of two tensors (B, C, T, H, W), from the first to the second."""
+    count = old.shape[2]
+    weight = torch.arange(1, count + 1, device=old.device, dtype=old.dtype).div(count + 1).view(1, 1, -1, 1, 1)
+    return torch.lerp(old, new, weight)
+
+
+class Joiner:
+    """Joins chunks (B, C, t, H, W) whose first ``overlap`` frames repeat the last ones of the chunk before."""
+
+    def __init__(self, overlap: int) -> None:
+        self._overlap = overlap
+        self._held: Tensor | None = None
+
+    def join(self, chunk: Tensor, last: bool) -> Tensor:
+        """Return the frames that are settled: all but those that the next chunk repeats."""
+        if not self._overlap:
+            return chunk
+        if self._held is not None:
+            faded = crossfade(self._held, chunk[:, :, : self._overlap])
+            chunk = torch.cat((faded, chunk[:, :, self._overlap :]), dim=2)
+        if last:
+            return chunk
+        self._held = chunk[:, :, -self._overlap :]
+        return chunk[:, :, : -self._overlap]
+
+
+def join(chunks: Iterable[Tensor], spans: list[range], overlap: int) -> Tensor:
+    """Join the chunks of some spans, (B, C, t, H, W) each."""
+    joiner = Joiner(overlap)
+    return torch.cat([joiner.join(chunk, span is spans[-1]) for chunk, span in zip(chunks, spans, strict=True)], dim=2)
