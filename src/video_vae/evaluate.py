@@ -29,6 +29,7 @@ from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.metrics.conditions import conditions, made_by, wanted_clips
 from video_vae.metrics.flow import load_flow
+from video_vae.metrics.fvd import ClipFeatures, FeatureNet, clip_features, summarize_fvd
 from video_vae.metrics.pairing import Pair, Pairing, pair_clips, variant_names
 from video_vae.metrics.reading import Source, View, open_source
 from video_vae.metrics.scoring import ClipScores, Refused, score_clip
@@ -54,6 +55,7 @@ class Outcome:
 
     scores: list[ClipScores] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    features: list[ClipFeatures] = field(default_factory=list)
 
 
 def _positive(text: str) -> int:
@@ -92,6 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("flow", "optical flow of FloLPIPS [auto]", choices=("auto", "pwcnet", "raft", "dis"), default="auto")
     add("flow_weights", "its weights: a file, or an address with --flow_sha256")
     add("flow_sha256", "hash that the flow weights must have")
+    add("fvd_weights", "TorchScript file of rFVD's feature net; rFVD is computed only where one is given")
+    add("fvd_sha256", "hash that it must have")
+    add("fvd_frames", "frames of a sample of rFVD [16]", type=_positive, default=16)
     add("clips", "score only the clips that these tables list under clip_id", type=Path, nargs="+", metavar="CSV")
     add("bootstrap", "resamples for the 95 %% intervals [1000]", type=_positive, default=1000)
     add("seed", "seed of the resamples [0]", type=int, default=0)
@@ -113,12 +118,16 @@ def run(args: argparse.Namespace) -> None:
     with started_ranks(args.device, PATIENCE) as ranks:
         flow = partial(load_flow, args.flow, args.flow_weights, args.flow_sha256)
         tools = Tools.load(args.metric, args.lpips, flow, ranks.device)
+        net = None
+        if args.fvd_weights is not None:
+            net = FeatureNet.load(args.fvd_weights, args.fvd_sha256, args.fvd_frames, ranks.device)
         mine = pairing.pairs[ranks.rank :: ranks.world_size]
-        outcome = _merged(ranks.gather(_score(mine, _view(args), tools, args.batch_size, ranks)), list(folders))
+        done = _score(mine, _view(args), tools, net, args.batch_size, ranks)
+        outcome = _merged(ranks.gather(done), list(folders))
     if ranks.first:
         _warn(pairing, outcome)
         if outcome.scores:
-            _write(args, tools, folders, pairing, outcome, started)
+            _write(args, tools, net, folders, pairing, outcome, started)
         _judge(args, pairing, outcome)
 
 
@@ -131,7 +140,9 @@ def _view(args: argparse.Namespace) -> View:
     )
 
 
-def _score(pairs: Sequence[Pair], view: View, tools: Tools, batch_size: int, ranks: Ranks) -> Outcome:
+def _score(
+    pairs: Sequence[Pair], view: View, tools: Tools, net: FeatureNet | None, batch_size: int, ranks: Ranks
+) -> Outcome:
     """Score pairs one by one; a clip that cannot be scored is noted, and the others go on."""
     outcome = Outcome()
     originals: dict[str, Source] = {}
@@ -151,7 +162,11 @@ def _score(pairs: Sequence[Pair], view: View, tools: Tools, batch_size: int, ran
             except (MediaError, UserError) as error:
                 outcome.refused += _refuse_all(pair, error)
                 continue
-            outcome.scores += [result for result in results if isinstance(result, ClipScores)]
+            scores = [result for result in results if isinstance(result, ClipScores)]
+            outcome.scores += scores
+            if net is not None:
+                variants = [result.variant for result in scores]
+                outcome.features += clip_features(pair, originals[pair.clip_id], view, net, variants)
             outcome.refused += [result for result in results if isinstance(result, Refused)]
     return outcome
 
@@ -164,12 +179,15 @@ def _refuse_all(pair: Pair, error: Exception) -> list[Refused]:
 def _merged(outcomes: Sequence[Outcome], variants: Sequence[str]) -> Outcome:
     """Join what the ranks did, in the order of variants and names: the same for any number of ranks."""
 
-    def place(clip: ClipScores | Refused) -> tuple[int, str]:
+    def place(clip: ClipScores | Refused | ClipFeatures) -> tuple[int, str]:
         return variants.index(clip.variant), clip.clip_id
 
     scores = [clip for outcome in outcomes for clip in outcome.scores]
     refused = [clip for outcome in outcomes for clip in outcome.refused]
-    return Outcome(scores=sorted(scores, key=place), refused=sorted(refused, key=place))
+    features = [clip for outcome in outcomes for clip in outcome.features]
+    return Outcome(
+        scores=sorted(scores, key=place), refused=sorted(refused, key=place), features=sorted(features, key=place)
+    )
 
 
 def _warn(pairing: Pairing, outcome: Outcome) -> None:
@@ -185,6 +203,7 @@ def _warn(pairing: Pairing, outcome: Outcome) -> None:
 def _write(
     args: argparse.Namespace,
     tools: Tools,
+    net: FeatureNet | None,
     folders: Mapping[str, Path],
     pairing: Pairing,
     outcome: Outcome,
@@ -195,13 +214,17 @@ def _write(
     named = {"real": args.real_video_dir, **folders}
     makers = made_by(args.clips or ())
     said = conditions(outcome.scores, _view(args), tools, args.sample_fps, named, makers)
-    summary = {
+    summary: dict[str, Any] = {
         "conditions": said | {"bootstrap": args.bootstrap, "confidence": 0.95, "seed": args.seed},
         "unpaired": [dict(lacking) for lacking in pairing.unpaired],
         "refused": [vars(clip) for clip in outcome.refused],
         "unequal": [[clip.variant, clip.clip_id] for clip in outcome.scores if clip.unequal],
         "variants": summarize(clips, args.bootstrap, args.seed),
     }
+    if net is not None:
+        summary["conditions"]["fvd_sha256"] = net.sha256
+        for variant, value in summarize_fvd(outcome.features, net, args.sample_rate).items():
+            summary["variants"][variant]["rfvd"] = value
     if args.output is not None:
         write_json_atomic(args.output, summary)
     if args.output_dir is not None:
@@ -231,7 +254,9 @@ def _as_text(summary: Mapping[str, Any]) -> str:
     for variant, entry in summary["variants"].items():
         lines.append(f"{variant}: {entry['clips']} clips, {entry['frames']} frames")
         for name, value in entry.items():
-            if isinstance(value, Mapping) and value["mean"] is not None:
+            if name == "rfvd":
+                lines.append(f"  {value['name']} [{value['features']}]: {value['value']}")
+            elif isinstance(value, Mapping) and value["mean"] is not None:
                 interval = "" if value["low"] is None else f"  (95 %: {value['low']:.4f} to {value['high']:.4f})"
                 label = f"{name} [{summary['conditions']['flow']}]" if name == "flolpips" else name
                 lines.append(f"  {label:<16} {value['mean']:10.4f}{interval}")

@@ -153,6 +153,9 @@ def evaluation_options(wildcards):
         flow=settings.flow,
         flow_weights=settings.flow_weights,
         flow_sha256=settings.flow_sha256,
+        fvd_weights=settings.fvd_weights,
+        fvd_sha256=settings.fvd_sha256,
+        fvd_frames=settings.fvd_weights and settings.fvd_frames,
         bootstrap=settings.bootstrap,
         lpips="resources/lpips",
     )

@@ -16,6 +16,8 @@ DECIMALS = {"psnr": 4, "ssim": 6, "lpips": 6, "flolpips": 6, "flicker": 4, "lpip
 METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 STATISTICS = {"": "mean", "_std": "std", "_low": "low", "_high": "high"}
 CONDITIONS = ("flow", "resolution", "lpips_weights", "spatial_weights", "version")
+FVD = ("rfvd", "rfvd_name", "rfvd_features")
+"""Columns that are there only where rFVD was computed; it has no interval."""
 SHORT = 16
 """Digits of a hash that the table shows; the summary has all."""
 
@@ -55,18 +57,19 @@ def collect(entries: Iterable[Entry], output: Path) -> None:
     """
     rows = [row for entry in entries for row in _rows(entry)]
     extra = [name for name in ("lpips_vgg",) if any(name in row for row in rows)]
-    header = columns((*METRICS, *extra))
+    fvd = FVD if any("rfvd" in row for row in rows) else ()
+    header = columns((*METRICS, *extra), fvd)
     write_rows(output, header, ([row.get(name, "") for name in header] for row in rows))
 
 
-def columns(metrics: Iterable[str] = METRICS) -> tuple[str, ...]:
+def columns(metrics: Iterable[str] = METRICS, more: Iterable[str] = ()) -> tuple[str, ...]:
     """List the columns of the table."""
     names = ["experiment", "stage", "variant", "clips", "frames"]
     for metric in metrics:
         names += [f"{metric}{suffix}" for suffix in STATISTICS]
         if metric == "psnr":
             names += ["psnr_pooled", "psnr_capped"]
-    return (*names, *CONDITIONS)
+    return (*names, *more, *CONDITIONS)
 
 
 def _rows(entry: Entry) -> list[dict[str, str]]:
@@ -99,6 +102,10 @@ def _row(entry: Entry, variant: str, values: Mapping[str, Any], said: Mapping[st
             row |= {f"{metric}{suffix}": _text(values[metric][key], metric) for suffix, key in STATISTICS.items()}
     if "psnr" in values:
         row |= {"psnr_pooled": _text(values["psnr_pooled"]["mean"], "psnr"), "psnr_capped": str(values["psnr_capped"])}
+    if "rfvd" in values:
+        found = values["rfvd"]
+        row |= {"rfvd": "" if found["value"] is None else f"{found['value']:.4f}"}
+        row |= {"rfvd_name": found["name"], "rfvd_features": found["features"]}
     return row | dict(said)
 
 
