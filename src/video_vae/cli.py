@@ -21,6 +21,8 @@ from video_vae.errors import UserError
 USAGE_STATUS = 2
 INTERRUPT_STATUS = 128 + signal.SIGINT
 PIPE_STATUS = 128 + signal.SIGPIPE
+RANK_SHOWN = "VIDEO_VAE_RANK_SHOWN"
+"""Set by the launcher, which puts the rank in front of every line."""
 
 
 class Command(NamedTuple):
@@ -70,7 +72,7 @@ def _log_to_stderr() -> None:
     """Send the log to stderr: all of it on the first rank, warnings on the others."""
     rank = os.environ.get("RANK", "0")
     handler = logging.StreamHandler()
-    prefix = "" if rank == "0" else f"[rank {rank}] "
+    prefix = "" if rank == "0" or RANK_SHOWN in os.environ else f"[rank {rank}] "
     handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
     package = logging.getLogger("video_vae")
     package.handlers = [handler]
@@ -88,7 +90,8 @@ def _guarded(name: str, action: Callable[[], None], debug: bool) -> int:
     except UserError as error:
         if debug:
             raise
-        rank = f"[rank {os.environ['RANK']}] " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+        many = int(os.environ.get("WORLD_SIZE", "1")) > 1 and RANK_SHOWN not in os.environ
+        rank = f"[rank {os.environ['RANK']}] " if many else ""
         sys.stderr.write(f"{rank}video-vae {name}: {error}\n")
         return USAGE_STATUS
     except KeyboardInterrupt:

@@ -1,8 +1,10 @@
-"""Start a module on one or many ranks: torchrun on this machine, or srun and torchrun over a job's nodes.
+"""Start a module on one or many ranks: by itself, by torchrun on this machine, or by srun and torchrun on many.
 
-    python -m video_vae.launch --nodes 1 --ranks 8 -m video_vae.train CONFIG --stage stage1 ...
+    python -m video_vae.launch --nodes 1 --ranks 8 --threads 64 -m video_vae.train CONFIG --stage stage1 ...
 
-`--ranks` counts processes a node. More than one node needs a SLURM allocation of that many nodes.
+`--ranks` counts processes a machine, one a GPU; where torch finds no GPU they compute on the CPU. More than one machine
+needs a SLURM job of as many nodes. What each rank writes to stderr is shown with the rank in front. SIGTERM, SIGINT,
+SIGHUP and SIGUSR1 reach the ranks. A training whose time was up (status 75) puts its SLURM job in the queue again.
 """
 
 from __future__ import annotations
@@ -10,54 +12,189 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
+import socket
+import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
 
+from video_vae.claims import claim, visible_gpus
+from video_vae.cli import RANK_SHOWN
 from video_vae.errors import UserError
 
 PORTS = range(20_000, 60_000)
+FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+TIME_UP_STATUS = 75
+"""What a training ends with that saved itself because its time was up."""
+SAVE_SECONDS = 300
+"""Ranks that were told to end have so long to save; a scheduler may be less patient."""
+PATIENCE_SECONDS = 60
+"""Nodes whose partner has ended are killed after so long."""
+LAST_LINES = 10
 
 
-def torchrun_arguments(ranks: int, arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of torchrun for ranks on this machine."""
-    return ["--standalone", "--nnodes=1", f"--nproc_per_node={ranks}", *arguments]
+def torchrun_arguments(ranks: int, logs: str, arguments: Sequence[str], node: Sequence[str] = ()) -> list[str]:
+    """Return the arguments of torchrun for ranks on this machine, alone or as one node of many."""
+    return [
+        *(node or ["--standalone", "--nnodes=1"]),
+        f"--nproc_per_node={ranks}",
+        "--tee=2",
+        f"--log_dir={logs}",
+        "--log_line_prefix_template=[rank ${rank}] ",
+        f"--signals_to_handle={','.join(FORWARDED)}",
+        f"--shutdown_timeout={SAVE_SECONDS}",
+        *arguments,
+    ]
 
 
-def srun_command(nodes: int, ranks: int, arguments: Sequence[str]) -> list[str]:
-    """Return the command for a torchrun on each node of a SLURM job, which meet at the first one.
+def srun_command(nodes: int, ranks: str, threads: int, arguments: Sequence[str]) -> list[str]:
+    """Return the command that starts this launcher once on each node of a SLURM job.
 
     Raises:
         UserError: outside a SLURM job.
     """
-    job = os.environ.get("SLURM_JOB_ID", "")
-    if not job.isdigit():
+    if not os.environ.get("SLURM_JOB_ID", "").isdigit():
         raise UserError(
             f"{nodes} nodes need a SLURM job; run with --profile slurm, or set the rule's resources to nodes=1"
         )
+    # Steps have one CPU a task where nothing is said.
+    step = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
+    launcher = [sys.executable, "-m", "video_vae.launch", "--node-of", str(nodes)]
+    # After the first node has ended the others are waited for: their status matters, and a hanging one must not stay.
+    return [*step, f"--wait={PATIENCE_SECONDS}", *launcher, "--ranks", ranks, "--threads", str(threads), *arguments]
+
+
+def node_arguments(nodes: int) -> list[str]:
+    """Return torchrun's arguments for one node of many: all meet at the node that started the step, which is the first.
+
+    Raises:
+        UserError: outside a SLURM step.
+    """
+    try:
+        address, node, job = (os.environ[f"SLURM_{name}"] for name in ("LAUNCH_NODE_IPADDR", "NODEID", "JOB_ID"))
+    except KeyError as error:
+        raise UserError(f"--node-of needs {error.args[0]}, which srun sets; start it by --nodes") from None
+    if address.startswith("127."):  # all nodes on one machine: gloo must not look for another network
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     port = PORTS[int(job) % len(PORTS)]
-    # These variables are known on the nodes only: the step that Snakemake runs in does not have them all.
-    endpoint = f'--rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$SLURM_LAUNCH_NODE_IPADDR:{port}"'
-    torchrun = f"exec {shlex.quote(sys.executable)} -m torch.distributed.run --nnodes={nodes} --nproc_per_node={ranks}"
-    step = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
-    return [*step, "bash", "-c", f"{torchrun} {endpoint} {shlex.join(arguments)}"]
+    return [f"--nnodes={nodes}", f"--node_rank={node}", f"--master_addr={address}", f"--master_port={port}"]
 
 
-def run_here(ranks: int, arguments: Sequence[str]) -> int:
-    """Be torchrun on this machine and return the exit status, without torchrun's own traceback for a failed rank."""
+def counted_ranks(ranks: str) -> int:
+    """Turn `--ranks` into a number of processes: `auto` is one a visible GPU, and one where there is none.
+
+    Raises:
+        UserError: if there are GPUs, but too few.
+    """
+    if ranks == "1":
+        return 1
+    gpus = len(visible_gpus())
+    if ranks == "auto":
+        return max(1, gpus)
+    if 0 < gpus < int(ranks) and _cuda_works():
+        raise UserError(f"{ranks} ranks, but {gpus} GPUs are visible; set the rule's `ranks` to its GPUs a node")
+    return int(ranks)
+
+
+def _cuda_works() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def run_ranks(ranks: int, arguments: Sequence[str], node: Sequence[str] = ()) -> int:
+    """Be torchrun on this machine and return the exit status, with the last lines of the rank that failed first."""
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    try:
-        torchrun.run(torchrun.parse_args(torchrun_arguments(ranks, arguments)))
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        _say(f"rank {rank} of {ranks} ended with status {failure.exitcode}; what it said stands above")
-        return int(failure.exitcode) if failure.exitcode > 0 else 128 - int(failure.exitcode)
-    except SignalException as error:
-        _say(f"ended by {error.sigval.name}")
-        return 128 + int(error.sigval)
+    with tempfile.TemporaryDirectory(prefix="video-vae-ranks-", ignore_cleanup_errors=True) as logs:
+        options = torchrun_arguments(ranks, logs, arguments, node)
+        _say(f"{_place(ranks)}: {shlex.join(['torchrun', *options])}")
+        os.environ[RANK_SHOWN] = "1"
+        try:
+            torchrun.run(torchrun.parse_args(options))
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            _say(_ending(rank, int(failure.exitcode)))
+            for line in _last_lines(Path(logs), failure.local_rank):
+                _say(f"[rank {rank}] {line}")
+            return int(failure.exitcode) if failure.exitcode > 0 else 128 - int(failure.exitcode)
+        except SignalException as error:
+            _say(f"ended by {error.sigval.name}")
+            return 128 + int(error.sigval)
     return 0
+
+
+def _place(ranks: int) -> str:
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "not restricted")
+    threads = os.environ.get("OMP_NUM_THREADS", "?")
+    host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    return f"{host}: {ranks} ranks of {threads} threads, GPUs {gpus or 'none'}"
+
+
+def _ending(rank: int, status: int) -> str:
+    if status == TIME_UP_STATUS:
+        return "the time was up and the state is saved"
+    if status < 0:
+        how = f"was ended by {signal.Signals(-status).name}"
+        hint = " (out of memory, or killed by somebody)" if status == -signal.SIGKILL else ""
+        return f"rank {rank} {how}{hint}; its last lines:"
+    return f"rank {rank} ended with status {status}; its last lines:"
+
+
+def _last_lines(logs: Path, local_rank: int) -> list[str]:
+    files = sorted(logs.glob(f"*/attempt_*/{local_rank}/stderr.log"))
+    if not files:
+        return []
+    return files[-1].read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+
+
+def run_step(command: Sequence[str]) -> int:
+    """Run a command, hand on the signals that this process gets, and return the exit status."""
+    _say(shlex.join(command))
+    process = subprocess.Popen(list(command))
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        """Send the signal to the command."""
+        process.send_signal(number)
+
+    for name in FORWARDED:
+        signal.signal(signal.Signals[name], hand_on)
+    status = process.wait()
+    return status if status >= 0 else 128 - status
+
+
+def requeued(status: int) -> int:
+    """Put this SLURM job in the queue again where its time was up; return the status where that cannot be.
+
+    The job keeps its number, so that Snakemake waits for it and spends no retry.
+    """
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if status != TIME_UP_STATUS or not job:
+        return status
+    try:
+        result = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        complaint = result.stderr.strip() if result.returncode else ""
+    except OSError as error:
+        complaint = str(error)
+    if complaint:
+        _say(f"job {job} cannot be put in the queue again ({complaint}); a retry goes on where this one stopped")
+        return status
+    _say(f"job {job} goes back into the queue and goes on where it stopped")
+    time.sleep(SAVE_SECONDS)  # SLURM ends this process before; ending by itself would count as a failure
+    return status
+
+
+def with_deadline(arguments: Sequence[str], wall_minutes: int) -> list[str]:
+    """Add `--max-hours` that ends a training before its job's wall time: a tenth, at most 10 minutes, is for saving."""
+    if not wall_minutes:
+        return list(arguments)
+    return [*arguments, "--max-hours", f"{(wall_minutes - min(10.0, wall_minutes / 10)) / 60:.4f}"]
 
 
 def _say(text: str) -> None:
@@ -68,25 +205,61 @@ def _say(text: str) -> None:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m video_vae.launch", usage="%(prog)s [options] -m MODULE ...")
     parser.add_argument("--nodes", type=int, default=1, help="number of machines [1]")
-    parser.add_argument("--ranks", type=int, default=1, help="processes a machine, one for each GPU [1]")
-    return parser.parse_args(argv)
+    parser.add_argument("--ranks", default="1", help="processes a machine; auto: one for each GPU [1]")
+    parser.add_argument("--threads", type=int, default=0, help="CPU cores a machine, shared by its ranks [all]")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs to keep from other jobs, without a scheduler [0]")
+    parser.add_argument("--wall-minutes", type=int, default=0, help="end a training before so many minutes [no limit]")
+    parser.add_argument("--node-of", type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.ranks != "auto" and not (args.ranks.isdigit() and int(args.ranks)):
+        parser.error(f"--ranks {args.ranks}: give a number or auto")
+    return args
+
+
+def _claim_gpus(wanted: int) -> None:
+    """Restrict this job to GPUs of its own, where SLURM does not do so."""
+    if not wanted or os.environ.get("SLURM_JOB_ID"):
+        return
+    gpus = visible_gpus()
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim(wanted, gpus))
+
+
+def _share_threads(threads: int, ranks: int) -> None:
+    """Give each rank its part of the cores; torchrun would give it one."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if threads or not given:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (threads or len(os.sched_getaffinity(0))) // ranks))
+
+
+def _launch(args: argparse.Namespace, arguments: Sequence[str]) -> int:
+    arguments = with_deadline(arguments, args.wall_minutes)
+    threads = args.threads or len(os.sched_getaffinity(0))
+    if args.nodes > 1:
+        return requeued(run_step(srun_command(args.nodes, args.ranks, threads, arguments)))
+    _claim_gpus(args.gpus)
+    ranks = counted_ranks(args.ranks)
+    _share_threads(args.threads, ranks)
+    if args.node_of:
+        return run_ranks(ranks, arguments, node_arguments(args.node_of))
+    if ranks > 1:
+        return requeued(run_ranks(ranks, arguments))
+    command = [sys.executable, *arguments]
+    if args.wall_minutes:
+        return requeued(run_step(command))
+    _say(shlex.join(["python", *arguments]))
+    return os.execv(command[0], command)  # noqa: S606 (no shell: the arguments are a list)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show the command and run it; return the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
     start = given.index("-m") if "-m" in given else len(given)
-    args, arguments = _parse(given[:start]), given[start:]
-    if args.nodes == 1:
-        _say(shlex.join(["torchrun", *torchrun_arguments(args.ranks, arguments)]))
-        return run_here(args.ranks, arguments)
     try:
-        command = srun_command(args.nodes, args.ranks, arguments)
+        return _launch(_parse(given[:start]), given[start:])
     except UserError as error:
         _say(f"video_vae.launch: {error}")
         return 2
-    _say(shlex.join(command))
-    return os.execvp(command[0], command)  # noqa: S606 (no shell: the arguments are a list)
 
 
 if __name__ == "__main__":

@@ -1,64 +1,131 @@
-"""The launcher: one command for a laptop, a node and many nodes; a failed rank's status and no torchrun traceback."""
+"""The launcher: one command for a laptop, a node and many nodes; a failed rank's status, name and last lines."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 
-from video_vae.launch import main, srun_command
+from video_vae.claims import claim
+from video_vae.errors import UserError
+from video_vae.launch import main, node_arguments, srun_command, torchrun_arguments, with_deadline
 
 LAUNCH = [sys.executable, "-m", "video_vae.launch"]
+PROBE = """
+import os, sys, time
+rank = os.environ.get("RANK", "0")
+sys.stdout.write(os.environ.get(os.environ["SHOW"], "unset") + "\\n")
+sys.stdout.flush()
+sys.stderr.write(f"line of {rank}\\n")
+if rank == os.environ.get("FAIL"):
+    os.kill(os.getpid(), int(os.environ["SIGNAL"])) if "SIGNAL" in os.environ else sys.exit(7)
+time.sleep(float(os.environ.get("SLEEP", "0")))
+"""
 
 
-def _launch(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*LAUNCH, "--ranks", str(ranks), "-m", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that shows one variable of its environment and fails on one rank."""
+    (tmp_path / "launch_probe.py").write_text(PROBE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("SHOW", "RANK")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    return "launch_probe"
+
+
+def _launch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LAUNCH, *arguments], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.distributed
-def test_every_rank_runs_and_the_command_is_shown() -> None:
-    result = _launch(2, "video_vae", "--version")
-    assert result.returncode == 0
-    assert result.stdout.splitlines() == ["video-vae 0.1.0"] * 2
-    assert result.stderr.startswith("torchrun --standalone --nnodes=1 --nproc_per_node=2 -m video_vae --version\n")
+def test_every_rank_runs_with_its_threads_and_its_name_before_its_lines(
+    probe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOW", "OMP_NUM_THREADS")
+    result = _launch("--ranks", "2", "--threads", "6", "-m", probe)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["3", "3"]
+    lines = result.stderr.splitlines()
+    assert "2 ranks of 3 threads" in lines[0] and "torchrun --standalone --nnodes=1 --nproc_per_node=2" in lines[0]
+    assert {"[rank 0] line of 0", "[rank 1] line of 1"} <= set(lines)
+
+
+def test_one_rank_is_the_module_itself(probe: str) -> None:
+    result = _launch("-m", probe)
+    assert (result.returncode, result.stdout) == (0, "unset\n")
+    assert result.stderr == f"python -m {probe}\nline of 0\n"
 
 
 @pytest.mark.distributed
-def test_a_failed_rank_gives_its_status_and_its_own_message() -> None:
-    result = _launch(1, "video_vae", "manifest", "missing.yaml")
-    assert result.returncode == 2
-    assert "video-vae manifest: config missing.yaml" in result.stderr
-    assert "rank 0 of 1 ended with status 2" in result.stderr
+def test_a_killed_rank_gives_its_status_and_its_last_lines(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"FAIL": "1", "SIGNAL": "9", "SLEEP": "20"}.items():
+        monkeypatch.setenv(name, value)
+    result = _launch("--ranks", "2", "-m", probe)
+    assert result.returncode == 128 + signal.SIGKILL
+    *_, told, last = result.stderr.splitlines()
+    assert told.startswith("rank 1 was ended by SIGKILL (out of memory") and last == "[rank 1] line of 1"
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.distributed
-def test_a_signal_reaches_the_ranks() -> None:
-    code = "import time; print('up', flush=True); time.sleep(60)"
-    process = subprocess.Popen(
-        [*LAUNCH, "-m", "timeit", "-n", "1", "-r", "1", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def test_a_signal_reaches_the_ranks(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLEEP", "60")
+    command = [*LAUNCH, "--ranks", "2", "-m", probe]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "up\n"
-    began = time.monotonic()
-    process.send_signal(signal.SIGTERM)
+    assert {process.stdout.readline(), process.stdout.readline()} == {"0\n", "1\n"}
+    process.send_signal(signal.SIGUSR1)
     _, errors = process.communicate(timeout=50)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "ended by SIGTERM" in errors
-    assert time.monotonic() - began < 50
+    assert process.returncode == 128 + signal.SIGUSR1, errors
+    assert "ended by SIGUSR1" in errors
+
+
+def test_jobs_on_one_machine_take_different_gpus(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOW", "CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("SLEEP", "60")
+    first = subprocess.Popen(
+        [*LAUNCH, "--gpus", "1", "-m", probe],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": os.environ["PYTHONPATH"].split(os.pathsep)[0]},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert first.stdout is not None and first.stdout.readline() == "0\n"
+        folder = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0], f"video-vae-gpus-{os.getuid()}")
+        assert claim(1, ["0", "1"], folder) == ["1"]
+        with pytest.raises(UserError, match="1 of 1 GPUs did not come free"):
+            claim(1, ["0"], folder, patience=0.1)
+    finally:
+        first.kill()
+        first.wait()
+    assert claim(1, ["0"], folder) == ["0"]
+
+
+def test_more_gpus_than_there_are_say_what_to_change(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="8 GPUs wanted, 2 visible; lower the rule's `gpu`"):
+        claim(8, ["0", "1"], tmp_path)
+
+
+def test_a_training_ends_before_its_jobs_wall_time() -> None:
+    assert with_deadline(["-m", "video_vae.train"], 0) == ["-m", "video_vae.train"]
+    assert with_deadline(["-m", "video_vae.train"], 1440)[-2:] == ["--max-hours", "23.8333"]
+    assert with_deadline([], 10) == ["--max-hours", "0.1500"]
 
 
 def test_many_nodes_meet_at_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "123456")
-    command = srun_command(3, 8, ["-m", "video_vae.train", '{"seed": 1}'])
-    assert command[:5] == ["srun", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
-    assert "--nnodes=3 --nproc_per_node=8" in command[-1]
-    assert "$SLURM_LAUNCH_NODE_IPADDR:" in command[-1]
-    assert command[-1].endswith("""-m video_vae.train '{"seed": 1}'""")
+    command = srun_command(3, "8", 64, ["-m", "video_vae.train", '{"seed": 1}'])
+    assert command[:5] == ["srun", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--cpus-per-task=64"]
+    assert command[-3:] == ["-m", "video_vae.train", '{"seed": 1}']
+    monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.7")
+    monkeypatch.setenv("SLURM_NODEID", "2")
+    node = node_arguments(3)
+    assert node == ["--nnodes=3", "--node_rank=2", "--master_addr=10.0.0.7", "--master_port=23456"]
+    assert torchrun_arguments(8, "logs", ["-m", "x"], node)[:5] == [*node, "--nproc_per_node=8"]
 
 
 def test_many_nodes_without_slurm_say_what_to_do(

@@ -38,10 +38,12 @@ rule train_spatial:
     conda:
         "../../envs/video-vae.yaml"
     threads: 64
+    resources:
+        **MACHINE,
     params:
         settings=argument(slices.spatial_slice),
     shell:
-        "logged {log} python -m video_vae train-spatial {params.settings:q}"
+        LAUNCH + " -m video_vae train-spatial {params.settings:q}"
         " --data-path {input.train} --valid-path {input.test} --output {output.model}"
 
 
@@ -59,11 +61,13 @@ rule cache_latents:
     conda:
         "../../envs/video-vae.yaml"
     threads: 16
+    resources:
+        **MACHINE,
     params:
         settings=lambda wildcards: slices.as_argument(slices.latents_slice(RUNS[LATENTS[wildcards.fingerprint]])),
         shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint]].latents.shards,
         options=lambda wildcards: options(spatial=spatial_folder(LATENTS[wildcards.fingerprint])),
     shell:
-        "logged {log} python -m video_vae encode-latents {params.settings:q}"
+        LAUNCH + " -m video_vae encode-latents {params.settings:q}"
         " --data-path {input.train} --data-path {input.test} {params.options}"
         " --shard {wildcards.shard} --shards {params.shards} --output {output.latents}"

@@ -16,6 +16,8 @@ rule evaluate_clips:
     conda:
         "../../envs/video-vae.yaml"
     threads: 64
+    resources:
+        **MACHINE,
     params:
         real=lambda wildcards: reconstruction_folder(wildcards.experiment, wildcards.stage, "ori"),
         generated=lambda wildcards: [
@@ -24,7 +26,7 @@ rule evaluate_clips:
         options=evaluation_options,
         folder=folder_of("summary"),
     shell:
-        "logged {log} python -m video_vae.evaluate --real_video_dir {params.real}"
+        LAUNCH + " -m video_vae.evaluate --real_video_dir {params.real}"
         " --generated_video_dir {params.generated[0]} --generated_video_dir {params.generated[1]}"
         " {params.options} --clips {input.index} --output_dir {params.folder}"
 

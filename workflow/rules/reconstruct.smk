@@ -16,13 +16,13 @@ rule reconstruct_clips:
         "../../envs/video-vae.yaml"
     threads: 64
     resources:
-        ranks=1,
+        **MACHINE,
     params:
         settings=argument(slices.reconstruct_slice),
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
         name="results/{experiment}/{stage}/reconstruction",
     shell:
-        "logged {log} python -m video_vae.launch --ranks {resources.ranks} -m video_vae.reconstruct {params.settings:q}"
+        LAUNCH + " -m video_vae.reconstruct {params.settings:q}"
         " --ckpt-path {input.model} --data-path {input.test} --save-dir {params.name}"
         " --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
 
@@ -41,13 +41,13 @@ rule reconstruct_baselines:
         "../../envs/video-vae.yaml"
     threads: 64
     resources:
-        ranks=1,
+        **MACHINE,
     params:
         settings=argument(slices.baselines_slice),
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
         name="results/{experiment}/baselines/reconstruction",
         options=lambda wildcards: options(spatial=spatial_folder(wildcards.experiment)),
     shell:
-        "logged {log} python -m video_vae.launch --ranks {resources.ranks} -m video_vae.reconstruct {params.settings:q}"
+        LAUNCH + " -m video_vae.reconstruct {params.settings:q}"
         " --baselines {params.options} --data-path {input.test} --save-dir {params.name}"
         " --shard {wildcards.shard} --shards {params.shards} --index {output.index}"

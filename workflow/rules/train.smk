@@ -1,5 +1,6 @@
 # Three named stages, each from the weights of the one before. Resume state lies in results/<experiment>/state, outside
-# the declared outputs, which Snakemake deletes before every start.
+# the declared outputs, which Snakemake deletes before every start. `runtime` (minutes, 0 for none) is the job's wall time:
+# the training saves itself before, and its SLURM job goes back into the queue.
 
 
 rule train_stage1:
@@ -17,15 +18,16 @@ rule train_stage1:
         "../../envs/video-vae.yaml"
     threads: 64
     resources:
+        **MACHINE,
         nodes=1,
-        ranks=1,
+        runtime=0,
     params:
         stage="stage1",
         settings=argument(slices.stage_slice, "stage1"),
         options=stage_options,
         folder=folder_of("run"),
     shell:
-        "logged {log} python -m video_vae.launch --nodes {resources.nodes} --ranks {resources.ranks}"
+        LAUNCH + " --nodes {resources.nodes} --wall-minutes {resources.runtime}"
         " -m video_vae.train {params.settings:q} --stage {params.stage} --experiment {wildcards.experiment}"
         " --data-path {input.train} --valid-path {input.test} {params.options} --output {params.folder}"
 
