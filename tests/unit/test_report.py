@@ -145,6 +145,26 @@ def test_a_run_without_baselines_benchmarks_or_stored_clips_is_reported(tmp_path
     assert "below the spatial VAE alone." in said[1]
 
 
+def test_records_and_failures_of_shards_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / "demo/stage1/reconstruction"
+    folder.mkdir(parents=True)
+    record = {"command": "reconstruct", "storage": "lossless", "failed": {"gone": "missing"}}
+    for shard in (0, 1):
+        (folder / f"shard_{shard}.run.json").write_text(json.dumps(record), encoding="utf-8")
+        (folder / f"shard_{shard}.failed.csv").write_text("clip_id,path,reason\n" + "gone,a.mp4,missing\n" * shard)
+    (tmp_path / "metrics.csv").write_text(
+        "experiment,stage,variant,clips,rfvd,rfvd_name,rfvd_features\ndemo,stage1,rec,2,3.5,rfvd_n4_f16_s1,net:ab\n"
+    )
+    results = load_results(parse_config(CONFIG), tmp_path)
+    assert [run.name for run in results.runs] == [f"demo/stage1/reconstruction/shard_{shard}" for shard in (0, 1)]
+    assert ("storage", "lossless") in provenance_view.environment(results.runs).shared
+    assert results.failed.to_dict("records") == [
+        {"run": "demo/stage1", "clip_id": "gone", "path": "a.mp4", "reason": "missing"}
+    ]
+    page = build_report(CONFIG, tmp_path, tmp_path / "report.html")
+    assert "Clips that could not be reconstructed" in page and "rfvd_n4_f16_s1" in page
+
+
 def test_a_missing_results_folder_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", json.dumps(CONFIG), "--results", str(tmp_path / "none")]) == 2
     assert "none does not exist: run the workflow first" in capsys.readouterr().err

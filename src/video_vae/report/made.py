@@ -22,7 +22,7 @@ STAGE_RULES = ("train_stage1", "train_stage2", "train_stage3")
 
 
 def data_section(results: Results) -> dict[str, Any]:
-    """Count and list the clips, and the files that were rejected with their reasons."""
+    """Count and list the clips, and the files and clips that were rejected or failed, with their reasons."""
     manifest = results.manifest
     summary = []
     for name, table in (("Training", results.train), ("Held out", results.test)):
@@ -36,6 +36,8 @@ def data_section(results: Results) -> dict[str, Any]:
         "clips_total": len(manifest),
         "rejected": rejected.head(LISTED).to_dict("records"),
         "rejected_total": len(rejected),
+        "failed": results.failed.head(LISTED).to_dict("records"),
+        "failed_total": len(results.failed),
         "reasons": [(str(reason), int(count)) for reason, count in reasons.items()],
         "listed": LISTED,
     }
@@ -104,13 +106,23 @@ def _statements(results: Results) -> list[str]:
         if pretrained
         else "Weights: this run trained its own small spatial VAE on a few clips; the published nets start from one "
         "trained on millions of images, and train for hundreds of thousands of steps.",
-        "The same in both: the definitions of PSNR, SSIM and LPIPS (AlexNet, v0.1). FVD is not measured here.",
+        "The same in both: the definitions of PSNR, SSIM and LPIPS (AlexNet, v0.1). " + _fvd(results),
         "The gap between a run's video VAE and its own spatial VAE alone says what compression in time costs, and is "
         "the figure that carries over best.",
     ]
     if flow and "pwc" not in flow.lower():
         said.append(f"FloLPIPS was computed with {flow} flow, not PWC-Net: do not compare it with published FloLPIPS.")
     return said
+
+
+def _fvd(results: Results) -> str:
+    table = results.metrics_text
+    rows = table[table["rfvd"] != ""] if "rfvd" in table else table[:0]
+    if rows.empty:
+        return "FVD is not measured here."
+    said = [f"{row.experiment} {row.stage} {row.variant}: {row.rfvd} ({row.rfvd_name})" for row in rows.itertuples()]
+    nets = ", ".join(sorted(set(rows["rfvd_features"])))
+    return f"FVD depends on net, samples, frames and stride; here, with {nets}, {'; '.join(said)}."
 
 
 def read_rulegraph(path: Path | None) -> tuple[str | None, Graph | None]:

@@ -14,7 +14,7 @@ from video_vae.config import Config
 from video_vae.report.tables import Run
 
 PACKAGES = "packages."
-_SKIPPED = ("config.", "packages.", "arguments", "log")
+_SKIPPED = ("config.", "packages.", "arguments", "log", "settings.architecture.", "failed.", "result.")
 _FIRST = ("command", "start", "end", "seconds", "seed", "world_size", "threads", "code.", "python", "hardware.")
 
 

@@ -22,6 +22,8 @@ BASELINE = "baseline"
 BASELINE_FOLDER = "baselines"
 _KEYS = ["experiment", "stage", "variant", "clip_id"]
 _FRAME_COLUMNS = [*_KEYS, "frame", *METRICS]
+PART_RECORD = ".run.json"
+"""Ending of the record of a part of a job."""
 _CLIP_COLUMNS = [*_KEYS, "frames", *METRICS]
 _LOG_COLUMNS = ["experiment", "stage", "event", "step", "time"]
 _TEXT = {"clip_id": str, "variant": str}
@@ -56,6 +58,8 @@ class Results:
     runs: tuple[Run, ...]
     manifest: pd.DataFrame
     rejected: pd.DataFrame
+    failed: pd.DataFrame
+    """Clips that could not be reconstructed: `run`, `clip_id`, `path`, `reason`."""
     train: pd.DataFrame
     test: pd.DataFrame
     benchmarks: pd.DataFrame
@@ -118,6 +122,7 @@ def load_results(config: Config, root: Path) -> Results:
         runs=tuple(_runs(root, config)),
         manifest=_read_csv(data / "manifest.csv", dtype=clip_types),
         rejected=_read_csv(data / "rejected.csv", dtype=str, keep_default_na=False),
+        failed=_failed(root),
         train=_read_csv(data / "train.csv", dtype=clip_types),
         test=_read_csv(data / "test.csv", dtype=clip_types),
         benchmarks=_benchmarks(root),
@@ -188,6 +193,8 @@ def _logs(root: Path, experiments: tuple[str, ...]) -> pd.DataFrame:
 def _runs(root: Path, config: Config) -> Iterator[Run]:
     """Read the records of all runs, and of the one that made a spatial VAE taken from a local folder."""
     files = {path.parent.relative_to(root).as_posix(): path for path in _files(root, "run.json")}
+    for path in _files(root, f"*{PART_RECORD}"):  # of a shard, or of a job with one file
+        files[path.with_name(path.name.removesuffix(PART_RECORD)).relative_to(root).as_posix()] = path
     if config.spatial.pretrained:
         files["spatial VAE"] = Path(config.spatial.pretrained, config.spatial.subfolder or "", "run.json")
     for name, path in files.items():
@@ -198,6 +205,17 @@ def _runs(root: Path, config: Config) -> Iterator[Run]:
                 logger.warning("%s cannot be read and is left out: %s", path, error)
             continue
         yield Run(name=name, record=record)
+
+
+def _failed(root: Path) -> pd.DataFrame:
+    """Read which clips could not be reconstructed, by all jobs and shards, and why."""
+    parts = []
+    for path in _files(root, "*failed.csv"):
+        table = _read_csv(path, dtype=str, keep_default_na=False)
+        if not table.empty:
+            table.insert(0, "run", path.parent.parent.relative_to(root).as_posix())
+            parts.append(table)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _benchmarks(root: Path) -> pd.DataFrame:
