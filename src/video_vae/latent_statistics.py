@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from video_vae.cli import main_for
 from video_vae.config import Config, load_config
 from video_vae.data.latents import LatentCache
 from video_vae.data.table import Clip, read_table
@@ -211,3 +212,7 @@ def summary(parts: Sequence[Measured], table: Path) -> dict[str, Any]:
 
 def _short(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.4f}" for value in values)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main_for("latent-statistics"))

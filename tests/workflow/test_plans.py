@@ -63,6 +63,16 @@ def test_one_stage_alone_can_be_run_again(done: Checkout) -> None:
     assert done.plan("-R", "train_stage2", "--until", "train_stage2") == {"train_stage2": 1}
 
 
+@pytest.mark.parametrize("stage", ["stage1", "stage3"])
+def test_latents_are_measured_where_asked_for(done: Checkout, fresh: Checkout, stage: str) -> None:
+    target = f"results/demo/{stage}/latent_statistics.json"
+    assert done.plan(target) == {"measure_latents": 1}
+    assert "measure_latents" not in fresh.plan()
+    wider = {"data": {"resolution": [64, 96]}}
+    planned = done.plan(target, **wider)
+    assert planned["measure_latents"] == planned[f"train_{stage}"] == 1 and "evaluate_clips" not in planned
+
+
 def test_a_lost_file_is_made_again_with_what_follows(own_copy: Checkout) -> None:
     for lost in ("demo/stage2/metrics/summary.json", "metrics.csv"):
         (own_copy.folder / "results" / lost).unlink()
@@ -150,4 +160,4 @@ def test_a_dry_run_needs_no_torch(fresh: Checkout) -> None:
 def test_the_slurm_profile_binds_only_rules_that_exist() -> None:
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text(encoding="utf-8"))
     bound = set(profile["set-resources"]) | set(profile["set-threads"])
-    assert bound <= set(EVERYTHING) | {"train_spatial"}
+    assert bound <= set(EVERYTHING) | {"train_spatial", "measure_latents"}

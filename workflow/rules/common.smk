@@ -27,9 +27,8 @@ shell.prefix(
     'set -euo pipefail; logged() {{ local file=$1; shift; "$@" 2>&1 | (trap "" HUP INT TERM; exec tee "$file"); }}; '
 )
 
-# How a job that computes is started, and what it asks for where no profile says more: one rank, any GPU. More than one
-# rank a node and the node's GPUs are the profiles' business (resources `ranks` and `gpu`).
-LAUNCH = "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+# What a job that computes asks for where no profile says more: one rank, any GPU. More than one rank a node and the
+# node's GPUs are the profiles' business (resources `ranks` and `gpu`).
 MACHINE = {"gpu": 0, "ranks": 1}
 
 try:

@@ -43,7 +43,8 @@ rule train_spatial:
     params:
         settings=argument(slices.spatial_slice),
     shell:
-        LAUNCH + " -m video_vae train-spatial {params.settings:q}"
+        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+        " -m video_vae train-spatial {params.settings:q}"
         " --data-path {input.train} --valid-path {input.test} --output {output.model}"
 
 
@@ -68,6 +69,7 @@ rule cache_latents:
         shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint]].latents.shards,
         options=lambda wildcards: options(spatial=spatial_folder(LATENTS[wildcards.fingerprint])),
     shell:
-        LAUNCH + " -m video_vae encode-latents {params.settings:q}"
+        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+        " -m video_vae encode-latents {params.settings:q}"
         " --data-path {input.train} --data-path {input.test} {params.options}"
         " --shard {wildcards.shard} --shards {params.shards} --output {output.latents}"

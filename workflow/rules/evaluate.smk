@@ -26,7 +26,8 @@ rule evaluate_clips:
         options=evaluation_options,
         folder=folder_of("summary"),
     shell:
-        LAUNCH + " -m video_vae.evaluate --real_video_dir {params.real}"
+        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+        " -m video_vae.evaluate --real_video_dir {params.real}"
         " --generated_video_dir {params.generated[0]} --generated_video_dir {params.generated[1]}"
         " {params.options} --clips {input.index} --output_dir {params.folder}"
 

@@ -22,7 +22,8 @@ rule reconstruct_clips:
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
         name="results/{experiment}/{stage}/reconstruction",
     shell:
-        LAUNCH + " -m video_vae.reconstruct {params.settings:q}"
+        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+        " -m video_vae.reconstruct {params.settings:q}"
         " --ckpt-path {input.model} --data-path {input.test} --save-dir {params.name}"
         " --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
 
@@ -48,6 +49,36 @@ rule reconstruct_baselines:
         name="results/{experiment}/baselines/reconstruction",
         options=lambda wildcards: options(spatial=spatial_folder(wildcards.experiment)),
     shell:
-        LAUNCH + " -m video_vae.reconstruct {params.settings:q}"
+        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+        " -m video_vae.reconstruct {params.settings:q}"
         " --baselines {params.options} --data-path {input.test} --save-dir {params.name}"
         " --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+
+
+# Mean and deviation of each latent channel over the training clips, what `model.shift` and `model.scale` should be for a
+# net that samples in this space. No part of the default targets: results/<experiment>/<stage>/latent_statistics.json.
+rule measure_latents:
+    input:
+        model=lambda wildcards: stage_model(wildcards.experiment, wildcards.stage),
+        train=lambda wildcards: data_file(wildcards.experiment, "train"),
+        latents=lambda wildcards: (
+            latent_files(wildcards.experiment) if slices.uses_cache(RUNS[wildcards.experiment], wildcards.stage) else []
+        ),
+    output:
+        statistics="results/{experiment}/{stage}/latent_statistics.json",
+    log:
+        "logs/{experiment}/{stage}/measure_latents.log",
+    benchmark:
+        "results/benchmarks/{experiment}/{stage}/measure_latents.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 64
+    resources:
+        **MACHINE,
+    params:
+        settings=argument(slices.statistics_slice),
+        options=lambda wildcards, input: options(latents=" ".join(input.latents)),
+    shell:
+        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+        " -m video_vae.latent_statistics {params.settings:q}"
+        " --ckpt-path {input.model} --data-path {input.train} {params.options} --output {output.statistics}"

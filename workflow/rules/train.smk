@@ -27,7 +27,8 @@ rule train_stage1:
         options=stage_options,
         folder=folder_of("run"),
     shell:
-        LAUNCH + " --nodes {resources.nodes} --wall-minutes {resources.runtime}"
+        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+        " --nodes {resources.nodes} --wall-minutes {resources.runtime}"
         " -m video_vae.train {params.settings:q} --stage {params.stage} --experiment {wildcards.experiment}"
         " --data-path {input.train} --valid-path {input.test} {params.options} --output {params.folder}"
 
