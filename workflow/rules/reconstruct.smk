@@ -62,7 +62,9 @@ rule measure_latents:
         model=lambda wildcards: stage_model(wildcards.experiment, wildcards.stage),
         train=lambda wildcards: data_file(wildcards.experiment, "train"),
         latents=lambda wildcards: (
-            latent_files(wildcards.experiment) if slices.uses_cache(RUNS[wildcards.experiment], wildcards.stage) else []
+            latent_files(wildcards.experiment)
+            if slices.uses_cache(RUNS[wildcards.experiment], wildcards.stage)
+            else []
         ),
     output:
         statistics="results/{experiment}/{stage}/latent_statistics.json",
