@@ -111,15 +111,18 @@ def bench_lpips(options: Options) -> str:
     sides = (size(options),) * 2
 
     def loop() -> None:
+        """Score a frame at a time."""
         for generated in variants:
             for a, b in zip(real.split(1), generated.split(1), strict=True):
                 package(a * 2 - 1, b * 2 - 1).mean().item()
 
     def batched() -> None:
+        """Score all frames at once, each variant with the originals anew."""
         for generated in variants:
             package(real * 2 - 1, generated * 2 - 1).mean(dim=(1, 2, 3))
 
     def ours() -> None:
+        """Take the features of the originals once for both variants."""
         features = metric.features(real)
         for generated in variants:
             metric.score(metric.distances(features, metric.features(generated)), sides)
@@ -141,6 +144,7 @@ def bench_flolpips(options: Options) -> str:
         flows = [dis(frames[:-1], frames[1:]) for frames in (real, generated)]
 
         def features() -> None:
+            """Take the features and distances of all pairs."""
             lpips.distances(lpips.features(real[:-1]), lpips.features(generated[:-1]))
 
         calls: dict[str, Call] = {

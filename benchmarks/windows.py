@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks.common import Options, in_process, markdown
+from benchmarks.common import Options, in_process, markdown, spread
 from video_vae.data.video import iterate_frames, probe, read_frames
 
 LENGTH = 17
@@ -62,9 +62,9 @@ def run(options: Options) -> str:
         write_video(path, frames)
         for name, how, count in (("the window alone", "window", 100), ("the whole file, then the window", "whole", 2)):
             peak, said = in_process("windows", path, how, count, threads=1)
-            seconds = sorted(said["seconds"])
-            middle = seconds[len(seconds) // 2]
-            limits = f"{seconds[0] * 1000:.0f} to {seconds[-1] * 1000:.0f}"
+            seconds = said["seconds"]
+            middle = spread(seconds)[0]
+            limits = f"{min(seconds) * 1000:.0f} to {max(seconds) * 1000:.0f}"
             rows.append((name, f"{1 / middle:.2f}", f"{middle * 1000:.0f}", limits, f"{peak:.0f}"))
     header = ["decoded", "windows/s (median)", "ms, median", "ms, least to most", "peak, MB"]
     return markdown(
