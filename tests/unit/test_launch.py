@@ -72,16 +72,29 @@ def test_a_killed_rank_gives_its_status_and_its_last_lines(probe: str, monkeypat
 
 
 @pytest.mark.distributed
-def test_a_signal_reaches_the_ranks(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_rank_gives_its_status(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL", "0")
+    result = _launch("--ranks", "2", "-m", probe)
+    assert result.returncode == 7
+    assert result.stderr.splitlines()[-2:] == [
+        "rank 0 ended with status 7; its last lines:",
+        "[rank 0] line of 0",
+    ]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_the_ranks(probe: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     monkeypatch.setenv("SLEEP", "60")
     command = [*LAUNCH, "--ranks", "2", "-m", probe]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert {process.stdout.readline(), process.stdout.readline()} == {"0\n", "1\n"}
-    process.send_signal(signal.SIGUSR1)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=50)
-    assert process.returncode == 128 + signal.SIGUSR1, errors
-    assert "ended by SIGUSR1" in errors
+    assert process.returncode == 128 + number, errors
+    assert f"ended by {number.name}" in errors
 
 
 def test_jobs_on_one_machine_take_different_gpus(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
