@@ -110,6 +110,7 @@ def run_command(name: str, arguments: Sequence[str], prog: str, debug: bool = Fa
     """Import a subcommand's module, parse its arguments and run it; return the exit status."""
 
     def action() -> None:
+        """Import, parse, run."""
         module = importlib.import_module(COMMANDS[name].module)
         parser = argparse.ArgumentParser(
             prog=prog,

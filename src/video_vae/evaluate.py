@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `evaluate`."""
 
     def add(name: str, help: str, **options: Any) -> None:
+        """Declare an option under both spellings, --real_video_dir and --real-video-dir."""
         spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
         parser.add_argument(*spellings, dest=name, help=help, **options)
 
@@ -180,6 +181,7 @@ def _merged(outcomes: Sequence[Outcome], variants: Sequence[str]) -> Outcome:
     """Join what the ranks did, in the order of variants and names: the same for any number of ranks."""
 
     def place(clip: ClipScores | Refused | ClipFeatures) -> tuple[int, str]:
+        """Return a clip's place: by variant, then by name."""
         return variants.index(clip.variant), clip.clip_id
 
     scores = [clip for outcome in outcomes for clip in outcome.scores]

@@ -19,12 +19,14 @@ class _Lines:
         self.stream = stream
 
     def write(self, text: str) -> int:
+        """Take text."""
         line = text.strip()
         if line:
             self.stream.write(f"{line}\n")
         return len(text)
 
     def flush(self) -> None:
+        """Send on what was taken."""
         self.stream.flush()
 
 

@@ -241,7 +241,9 @@ def _tiling(maker: Maker, clips: Sequence[Clip]) -> dict[str, Any]:
     if not isinstance(variants, ModelVariants) or variants.model.tiling is None:
         return {}
     error = tiling_error(maker, variants, variants.model.tiling, clips)
-    log.info("tiles against whole frames, on a sample: %s dB", error.get("psnr_to_untiled"))
+    if error:
+        said = error["psnr_to_untiled"]
+        log.info("tiles against whole frames, on a sample: %s", "equal" if said is None else f"{said} dB")
     return {"tiling_error": error}
 
 

@@ -61,6 +61,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
+        """Admit only the constructors that arrays of numbers need."""
         if (module, name) not in self._admitted:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a weights file")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

@@ -68,6 +68,7 @@ class _Worker:
         self._deadline = 0.0
 
     def start(self, path: str, selector: selectors.BaseSelector) -> None:
+        """Hand over a file, to a process started anew where there is none, and set its deadline."""
         if self._process is None:
             command = [sys.executable, "-m", "video_vae.data.probing"]
             self._process = subprocess.Popen(
@@ -103,10 +104,12 @@ class _Worker:
         return Outcome(error=MediaError("unreadable", detail))
 
     def finish(self) -> str:
+        """Forget the file that was looked into, and return its path."""
         path, self.path = self.path, None
         return path or ""
 
     def stop(self) -> None:
+        """End the process."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()

@@ -91,6 +91,7 @@ def _add_source(found: Found, source: str, packages_dir: Path) -> None:
 
 def _scan_folder(found: Found, folder: Path) -> None:
     def unreadable(error: OSError) -> None:
+        """Note a folder that cannot be listed."""
         found.rejected.append(
             Rejected(path=printable(str(error.filename)), reason="unreadable", detail=f"folder: {error.strerror}")
         )

@@ -41,6 +41,7 @@ def _slices(layers: Sequence[nn.Module], ends: Sequence[int]) -> nn.Module:
 
 def _alex() -> nn.Module:
     def pool() -> nn.Module:
+        """Make a pooling layer of the backbone."""
         return nn.MaxPool2d(3, 2)
 
     layers: list[nn.Module] = [nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), pool(), nn.Conv2d(64, 192, 5, padding=2)]
@@ -75,6 +76,7 @@ class _Scaling(nn.Module):
         self.register_buffer("scale", torch.tensor(DEVIATION).view(1, 3, 1, 1))
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Normalise frames (B,3,H,W) in [-1,1]."""
         return (frames - self.shift) / self.scale
 
 
@@ -87,6 +89,7 @@ class _Head(nn.Module):
 
     @property
     def weight(self) -> Tensor:
+        """Return the head's weights."""
         return cast(nn.Conv2d, self.model[1]).weight
 
 

@@ -71,6 +71,7 @@ class _Extractor(nn.Module):
             inputs = width
 
     def forward(self, frames: Tensor) -> list[Tensor]:
+        """Map frames (B,3,H,W) to features at six levels, each of half the size."""
         features: list[Tensor] = []
         for level in self.children():
             features.append(level(features[-1] if features else frames))
@@ -95,6 +96,7 @@ class _Decoder(nn.Module):
         self.netSix = nn.Sequential(_convolution(inputs, 2))
 
     def forward(self, first: Tensor, second: Tensor, below: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Refine the flow and features of the level below; return the flow (B,2,h,w) and the features."""
         if below is None:
             features = functional.leaky_relu(cost_volume(first, second), SLOPE)
         else:
@@ -117,6 +119,7 @@ class _Refiner(nn.Module):
         self.netMain = nn.Sequential(*layers, _convolution(widths[-1], 2))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map features (B,C,h,w) to a correction of the flow, (B,2,h,w)."""
         refined: Tensor = self.netMain(features)
         return refined
 

@@ -67,11 +67,13 @@ class _Originals:
         self._flow: Tensor | None = None
 
     def features(self, net: NetName, count: int) -> Features:
+        """Return the features of the first `count` frames, computed once."""
         if net not in self._features:
             self._features[net] = self._tools.nets[net].features(self.frames)
         return _first(self._features[net], count)
 
     def flow(self, estimate: Flow, pairs: int) -> Tensor:
+        """Return the flow of the first `pairs` pairs of frames, computed once."""
         if self._flow is None:
             self._flow = estimate(self.joined[:-1], self.joined[1:])
         return self._flow[:pairs]

@@ -40,6 +40,7 @@ def _on_cores(first: Tensor, second: Tensor) -> Tensor:
     pairs = list(zip(first.split(1), second.split(1), strict=True))
 
     def share(start: int) -> list[Tensor]:
+        """Score every so many-th pair of planes."""
         work = _Workspace(first[:1])
         return [work.score(*pair) for pair in pairs[start::threads]]
 

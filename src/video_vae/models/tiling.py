@@ -43,7 +43,7 @@ class Tiling:
         height, width = (side * pixels_in for side in x.shape[-2:])
         if height <= self.tile and width <= self.tile:
             return function(x)
-        first, *others = self._tiles(height, width, factor)
+        first, *others = self.tiles(height, width, factor)
         part = function(x[..., *first.scaled(pixels_in).slices])
         blend = _Blend(part, height // pixels_out, width // pixels_out, self.overlap // pixels_out)
         blend.add(part, first.scaled(pixels_out))
@@ -51,7 +51,8 @@ class Tiling:
             blend.add(function(x[..., *tile.scaled(pixels_in).slices]), tile.scaled(pixels_out))
         return blend.result()
 
-    def _tiles(self, height: int, width: int, factor: int) -> Iterator[Tile]:
+    def tiles(self, height: int, width: int, factor: int) -> Iterator[Tile]:
+        """Yield the tiles of a frame of so many pixels; they start and end at multiples of ``factor``."""
         side, overlap = self.tile // factor * factor, self.overlap // factor * factor
         for top in tile_starts(height, side, overlap, factor):
             for left in tile_starts(width, side, overlap, factor):

@@ -129,6 +129,7 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
             return self.temporal.encode(z).latent_dist
 
         def moments(tile: Tensor) -> Tensor:
+            """Encode a tile to mean and log variance, side by side."""
             posterior = self.temporal.encode(tile).latent_dist
             return torch.cat((posterior.mean, posterior.logvar), dim=1)
 
@@ -151,6 +152,7 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         side = self.spatial_compression
 
         def decode(frames: Tensor) -> Tensor:
+            """Decode frames (N, 4, h, w)."""
             return self.spatial.decode(frames).sample
 
         z = z / self.config["scaling_factor"]

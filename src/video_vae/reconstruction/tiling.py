@@ -11,7 +11,7 @@ import numpy as np
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames
 from video_vae.data.video import MediaError
-from video_vae.models.tiling import Tiling, tile_starts
+from video_vae.models.tiling import Tiling
 from video_vae.reconstruction.clips import Maker
 from video_vae.reconstruction.variants import ModelVariants
 
@@ -40,12 +40,11 @@ def tiling_error(maker: Maker, variants: ModelVariants, tiling: Tiling, clips: S
     finally:
         model.tiling = before
     height, width = source.shape[1:3]
-    rows, columns = (len(tile_starts(side, tiling.tile, tiling.overlap, 8)) for side in (height, width))
     return {
         "clip_id": clip.clip_id,
         "frames": len(source),
         "size": f"{height}x{width}",
-        "tiles": rows * columns,
+        "tiles": len(list(tiling.tiles(height, width, model.spatial_compression))),
         "psnr_to_untiled": _psnr(tiled, whole),
         "largest_difference": int(np.abs(tiled.astype(np.int16) - whole).max()),
         "psnr_tiled": _psnr(tiled, source),

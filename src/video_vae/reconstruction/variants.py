@@ -89,6 +89,7 @@ class ModelVariants:
         done: list[Piece] = []
 
         def spatial_latents() -> Iterator[Tensor]:
+            """Encode the pieces one by one, keeping what is shown of them meanwhile."""
             for frames in pieces:
                 latents = self.model.encode_spatial(to_tensor(frames)[None].to(self.device), generator)
                 done.extend([("ori", frames), ("spatial", self._decode(latents))])
@@ -207,12 +208,14 @@ def regroup(pieces: Iterator[Frames], length: int | None, *, first: int | None =
     rest: list[Frames] = []  # at most one piece: what lies beyond the end of the group
 
     def fill() -> bool:
+        """Make sure that a piece is at hand; tell whether one is."""
         piece = None if rest else next(pieces, None)
         if piece is not None:
             rest.append(piece)
         return bool(rest)
 
     def group(missing: int | None) -> Iterator[Frames]:
+        """Yield the pieces of one group."""
         while missing != 0 and fill():
             frames = rest.pop()
             if missing is not None and len(frames) > missing:

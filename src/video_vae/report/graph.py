@@ -53,6 +53,7 @@ def reduced(graph: Graph) -> Graph:
     below: dict[str, set[str]] = {}
 
     def reach(node: str) -> set[str]:
+        """Return the nodes that a node leads to."""
         if node not in below:
             below[node] = set()
             below[node] = children[node].union(*(reach(child) for child in children[node]))
@@ -71,6 +72,7 @@ def layers(graph: Graph) -> dict[str, int]:
     depth: dict[str, int] = {}
 
     def place(node: str, above: frozenset[str]) -> int:
+        """Return the layer of a node."""
         if node not in depth:
             parents = [parent for parent in graph.parents(node) if parent not in above]
             depth[node] = 1 + max((place(parent, above | {node}) for parent in parents), default=-1)
