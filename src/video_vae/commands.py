@@ -94,7 +94,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "config-docs": Command(
             "video_vae.config_docs", "generate the schema and the key table of the config", "--check"
         ),
-        "env-docs": Command("video_vae.env_docs", "generate the conda environment from the lock", "--check"),
+        "env-docs": Command("video_vae.env_docs", "generate the conda environments from the lock", "--check"),
     },
 }
 COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for name, command in group.items()}

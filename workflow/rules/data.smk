@@ -15,7 +15,7 @@ rule prepare_manifest:
     benchmark:
         "results/benchmarks/{experiment}/prepare_manifest.tsv"
     conda:
-        "../../envs/video-vae.yaml"
+        "../../envs/tables.yaml"
     threads: 16
     params:
         settings=argument(slices.data_slice),

@@ -66,7 +66,7 @@ rule collect_metrics:
     log:
         "logs/collect_metrics.log",
     conda:
-        "../../envs/video-vae.yaml"
+        "../../envs/tables.yaml"
     params:
         rows=[":".join(row) for row in all_scores()],
     shell:

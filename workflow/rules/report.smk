@@ -7,7 +7,7 @@ rule draw_rulegraph:
     log:
         "logs/draw_rulegraph.log",
     conda:
-        "../../envs/video-vae.yaml"
+        "../../envs/snakemake.yaml"
     params:
         snakefile=os.path.relpath(workflow.main_snakefile),
         config=options(configfile=" ".join(CONFIG_FILES)),

@@ -9,7 +9,7 @@ rule fetch_package:
     benchmark:
         "results/benchmarks/resources/fetch_{package}.tsv"
     conda:
-        "../../envs/video-vae.yaml"
+        "../../envs/fetch.yaml"
     params:
         settings=lambda wildcards: slices.as_argument(slices.package_slice(CONFIG, wildcards.package)),
         folder=folder_of("listing"),

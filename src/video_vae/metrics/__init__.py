@@ -1,13 +1,20 @@
-"""Metrics of reconstructed video: PSNR, SSIM, LPIPS, FloLPIPS, flicker, and the scoring of folders."""
+"""Metrics of reconstructed video: PSNR, SSIM, LPIPS, FloLPIPS, flicker, and the scoring of folders.
+
+The names below are imported when they are first asked for: gathering scores in a table needs no torch.
+"""
 
 from __future__ import annotations
 
-from video_vae.metrics.flolpips import FloLPIPS
-from video_vae.metrics.flow import DIS, RAFT, Flow, load_flow
-from video_vae.metrics.lpips import LPIPS, load_lpips
-from video_vae.metrics.pixel import flicker, mse, psnr, psnr_from_mse
-from video_vae.metrics.pwcnet import PWCNet
-from video_vae.metrics.structural import ssim
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from video_vae.metrics.flolpips import FloLPIPS
+    from video_vae.metrics.flow import DIS, RAFT, Flow, load_flow
+    from video_vae.metrics.lpips import LPIPS, load_lpips
+    from video_vae.metrics.pixel import flicker, mse, psnr, psnr_from_mse
+    from video_vae.metrics.pwcnet import PWCNet
+    from video_vae.metrics.structural import ssim
 
 __all__ = [
     "DIS",
@@ -24,3 +31,18 @@ __all__ = [
     "psnr_from_mse",
     "ssim",
 ]
+_HOMES = {
+    "flolpips": ("FloLPIPS",),
+    "flow": ("DIS", "RAFT", "Flow", "load_flow"),
+    "lpips": ("LPIPS", "load_lpips"),
+    "pixel": ("flicker", "mse", "psnr", "psnr_from_mse"),
+    "pwcnet": ("PWCNet",),
+    "structural": ("ssim",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
