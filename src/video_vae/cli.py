@@ -19,9 +19,12 @@ from pathlib import Path
 from video_vae import __version__
 from video_vae.commands import COMMANDS, command_parser, top_parser
 from video_vae.errors import UserError
+from video_vae.files import unwritable
 
 CRASH_STATUS = 1
 USAGE_STATUS = 2
+DISK_STATUS = 74
+"""What a command ends with where a disk is full or takes no files (EX_IOERR)."""
 INTERRUPT_STATUS = 128 + signal.SIGINT
 PIPE_STATUS = 128 + signal.SIGPIPE
 RANK_SHOWN = "VIDEO_VAE_RANK_SHOWN"
@@ -73,6 +76,9 @@ def _explained(error: BaseException) -> tuple[int, str]:
         return USAGE_STATUS, str(error)
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPT_STATUS, "interrupted"
+    refused = unwritable(error) if isinstance(error, OSError) else None
+    if refused is not None:
+        return DISK_STATUS, refused
     said = " ".join(str(error).split())[:MOST_SAID]
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(HERE)]
     inner = [f"{Path(frame.filename).relative_to(HERE)}:{frame.lineno}" for frame in reversed(ours)]

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count, takewhile
 from pathlib import Path
+
+HELD = ".held"
+"""File in a scratch folder that its process keeps locked, so that others see whether it still lives."""
+SCRATCH = ".part"
+"""How the name of a scratch folder ends."""
+UNWRITABLE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of the quota",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "let this user write there",
+    errno.EPERM: "let this user write there",
+    errno.EIO: "look at the disk",
+}
+"""Reasons why a disk takes no file, and the cure of each."""
+_RUST = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
@@ -16,21 +35,145 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a free path beside `path`; what the caller writes there (file or folder) replaces `path` on success.
 
     The yielded name keeps the suffixes of `path`, so that writers which go by them work. On an exception whatever was
-    written aside is removed and `path` is as it was before.
+    written aside is removed and `path` is as it was before. What a killed process left aside is removed by the next one
+    that writes `path`.
+
+    Raises:
+        OSError: where the disk takes no file; it names `path`, whichever library wrote.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(target.parent, f".{target.name[:40]}") as aside:
+            written = aside / target.name
+            yield written
+            _settle(written, target.parent.stat().st_mode & 0o666)
+            if target.is_dir() and not target.is_symlink():
+                target.replace(aside / f"{target.name}.old")
+            written.replace(target)
+            _flush_folder(target.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises where the disk takes no file into an OSError that names `path`."""
     try:
-        written = aside / target.name
-        yield written
-        _settle(written, target.parent.stat().st_mode & 0o666)
-        if target.is_dir() and not target.is_symlink():
-            target.replace(aside / f"{target.name}.old")
-        written.replace(target)
-        _flush_folder(target.parent)
+        yield
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _rust_errno(error)
+        if number not in UNWRITABLE or (number in (errno.EACCES, errno.EPERM, errno.EIO) and _elsewhere(error, path)):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _rust_errno(error: Exception) -> int | None:
+    """Find the number in an error of safetensors, which has it in its text only."""
+    found = _RUST.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _elsewhere(error: Exception, path: Path) -> bool:
+    """Tell whether an error names a file that was to be read, not written."""
+    named = getattr(error, "filename", None)
+    return named is not None and path.parent not in Path(os.fsdecode(named)).parents
+
+
+def unwritable(error: OSError) -> str | None:
+    """Say in one line what a disk refused, why, and the cure; None where the error is of another kind."""
+    if error.errno not in UNWRITABLE:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{os.strerror(error.errno)}; {UNWRITABLE[error.errno]}, then the same command goes on"
+
+
+@contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder in `parent` that is gone afterwards; what a killed process left in its place is removed."""
+    folder, lock = _held_folder(parent, name)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Yield an empty folder among the system's temporary files; those that killed processes left are removed first."""
+    clear_scratch(Path(tempfile.gettempdir()), prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=SCRATCH))
+    with suppress(NotImplementedError):
+        _hold(folder)  # unlocked when this process ends
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_scratch(parent: Path, name: str = ".") -> None:
+    """Remove the scratch folders in `parent` whose process has ended, on whichever machine it ran."""
+    for folder in parent.glob(f"{name}*{SCRATCH}"):
+        _clear(folder)
+
+
+def _held_folder(parent: Path, name: str) -> tuple[Path, int | None]:
+    """Make and lock a folder; its name is always the same, unless a living process has that one."""
+    names = (parent / f"{name}{number or ''}{SCRATCH}" for number in count())
+    try:
+        folder, lock = next((folder, lock) for folder in names if (lock := _hold(folder)) is not None)
+    except NotImplementedError:
+        return Path(tempfile.mkdtemp(prefix=name, suffix=SCRATCH, dir=parent)), None
+    for part in folder.iterdir():
+        if part.name != HELD:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+    for further in takewhile(Path.exists, names):
+        _clear(further)
+    return folder, lock
+
+
+def _hold(folder: Path) -> int | None:
+    """Make a folder and lock it to the end of this process; None where another process lives that has it.
+
+    Raises:
+        NotImplementedError: on a file system without locks.
+    """
+    while True:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            lock = os.open(folder / HELD, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:  # removed in between
+            continue
+        except PermissionError:  # another user's
+            return None
+        except OSError:
+            _clear(folder)
+            raise
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_nlink:
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+            raise NotImplementedError from None
+        os.close(lock)
+
+
+def _clear(folder: Path) -> None:
+    with suppress(OSError):  # a living process has it, or it is another user's, or just gone
+        if not (folder / HELD).exists():
+            folder.rmdir()
+            return
+        lock = os.open(folder / HELD, os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        finally:
+            os.close(lock)
 
 
 def _settle(path: Path, mode: int) -> None:

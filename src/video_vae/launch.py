@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from types import FrameType
 from video_vae.claims import claim, visible_gpus
 from video_vae.cli import RANK_SHOWN
 from video_vae.errors import UserError
+from video_vae.files import temporary_folder
 
 PORTS = range(20_000, 60_000)
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
@@ -112,8 +112,8 @@ def run_ranks(ranks: int, arguments: Sequence[str], node: Sequence[str] = ()) ->
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    with tempfile.TemporaryDirectory(prefix="video-vae-ranks-", ignore_cleanup_errors=True) as logs:
-        options = torchrun_arguments(ranks, logs, arguments, node)
+    with temporary_folder("video-vae-ranks-") as logs:
+        options = torchrun_arguments(ranks, str(logs), arguments, node)
         _say(f"{_place(ranks)}: {shlex.join(['torchrun', *options])}")
         os.environ[RANK_SHOWN] = "1"
         try:
@@ -121,7 +121,7 @@ def run_ranks(ranks: int, arguments: Sequence[str], node: Sequence[str] = ()) ->
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             _say(_ending(rank, int(failure.exitcode)))
-            for line in _last_lines(Path(logs), failure.local_rank):
+            for line in _last_lines(logs, failure.local_rank):
                 _say(f"[rank {rank}] {line}")
             return int(failure.exitcode) if failure.exitcode > 0 else 128 - int(failure.exitcode)
         except SignalException as error:

@@ -42,7 +42,7 @@ def test_the_newest_few_are_kept_and_nothing_half_written(tmp_path: Path) -> Non
     for step in (1, 2, 3, 4):
         kept.save(state(step))
     assert kept.steps() == [3, 4]
-    (tmp_path / ".step-000000005.x").mkdir()
+    (tmp_path / ".step-000000005.part").mkdir()  # what a process leaves that is killed while it saves
     with kept.locked():
         assert not list(tmp_path.glob(".step*"))
 

@@ -2,12 +2,106 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from video_vae.files import atomic_path, sha256_file
+from video_vae.cli import DISK_STATUS, _guarded
+from video_vae.files import atomic_path, clear_scratch, scratch_folder, sha256_file, temporary_folder
+
+HALF = """
+import sys
+from video_vae.files import atomic_path
+with atomic_path(sys.argv[1]) as aside:
+    aside.mkdir()
+    (aside / "half").write_text("half")
+    sys.stdout.write("writing\\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+"""
+
+
+def _half_written(target: Path) -> subprocess.Popen[str]:
+    """Start a process that is busy writing `target`."""
+    command = [sys.executable, "-c", HALF, str(target)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "writing\n"
+    return process
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_what_killed_writers_left_goes_and_what_living_ones_write_stays(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    first, second = _half_written(target), _half_written(target)
+    assert len(list(tmp_path.iterdir())) == 2
+    _kill(second)
+    with atomic_path(target) as aside:
+        aside.mkdir()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 2 and names[1] == "model"
+    assert (tmp_path / names[0] / "model" / "half").read_text() == "half"
+    _kill(first)
+    clear_scratch(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_killed_writer_costs_the_next_one_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        _kill(_half_written(tmp_path / "model"))
+    with atomic_path(tmp_path / "model") as aside:
+        assert not aside.exists()
+        aside.write_text("whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("model", "whole")]
+
+
+def test_temporary_folders_of_living_processes_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_folder("logs-") as first, temporary_folder("logs-") as second:
+        assert first != second and first.is_dir() and second.is_dir()
+    (tmp_path / "logs-killed.part").mkdir()
+    with temporary_folder("logs-"), scratch_folder(tmp_path, ".other"):
+        assert len(list(tmp_path.iterdir())) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def _text(path: Path) -> None:
+    path.write_text("x" * 100_000)
+
+
+def _tensors(path: Path) -> None:
+    # the words of a full disk (/dev/full cannot stand for it: the library writes aside and renames)
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("write", [_text, _tensors])
+def test_a_full_disk_is_one_line_that_names_the_file(
+    tmp_path: Path, write: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill() -> None:
+        with atomic_path(tmp_path / "state") as aside:
+            aside.symlink_to("/dev/full")
+            write(aside)
+
+    assert _guarded("train", fill, debug=False) == DISK_STATUS
+    told = f"{tmp_path / 'state'}: No space left on device; free some space, then the same command goes on"
+    assert capsys.readouterr().err == f"video-vae train: {told}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_reading_is_not_taken_for_one_of_writing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="denied") as raised, atomic_path(tmp_path / "table.csv"):
+        raise PermissionError(errno.EACCES, "denied", "/somewhere/clip.mp4")
+    assert raised.value.filename == "/somewhere/clip.mp4"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

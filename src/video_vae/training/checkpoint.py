@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from video_vae.errors import UserError
-from video_vae.files import atomic_path, sha256_file
+from video_vae.files import atomic_path, clear_scratch, sha256_file
 from video_vae.provenance import canonical_json
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,7 @@ class CheckpointStore:
                 raise UserError(f"another process trains in {self.folder}; wait for it or stop it") from None
             except OSError as error:
                 log.warning("%s cannot be locked (%s): do not start the same training twice", self.folder, error)
-            for left in self.folder.glob(".step-*"):
-                shutil.rmtree(left, ignore_errors=True)
+            clear_scratch(self.folder)
             yield
 
     def steps(self) -> list[int]:

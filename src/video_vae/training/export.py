@@ -25,9 +25,6 @@ def export(
     """
     output.mkdir(parents=True, exist_ok=True)
     (output / "run.json").unlink(missing_ok=True)
-    # What an export that was killed had half written.
-    for left in output.glob(f".{MODEL}*"):
-        shutil.rmtree(left, ignore_errors=True)
     _save(vae, output / (MODEL if average is None else RAW_MODEL))
     if average is None:
         shutil.rmtree(output / RAW_MODEL, ignore_errors=True)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from video_vae.files import writing
+
 LOG = "log.jsonl"
 _FIGURES = (int, float)
 _UNPLOTTED = ("step", "time", "images")
@@ -48,12 +50,13 @@ class Journal:
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Write a line at once; figures that are not finite become null."""
-        if self._stream is None:
+        if self._stream is None or self.path is None:
             return
         figures = {name: _readable(value) for name, value in values.items()}
         line = {"step": step, "time": round(time.time(), 3), "event": event, **figures}
-        self._stream.write(json.dumps(line).encode() + b"\n")
-        self._stream.flush()
+        with writing(self.path):
+            self._stream.write(json.dumps(line).encode() + b"\n")
+            self._stream.flush()
         if self._plots is not None and event in ("train", "valid"):
             for name, value in values.items():
                 if isinstance(value, _FIGURES) and name not in _UNPLOTTED:
@@ -61,9 +64,10 @@ class Journal:
 
     def flush(self) -> int:
         """Bring the log to disk; return its length in bytes."""
-        if self._stream is None:
+        if self._stream is None or self.path is None:
             return 0
-        os.fsync(self._stream.fileno())
+        with writing(self.path):
+            os.fsync(self._stream.fileno())
         return int(self._stream.tell())
 
     def lines(self) -> Iterator[dict[str, Any]]:
