@@ -39,6 +39,7 @@ lint: env
 	@$(PYTHON_BIN)/snakemake --lint --configfile config/demo.yaml
 	@$(PYTHON_BIN)/video-vae config-docs --check
 	@$(PYTHON_BIN)/video-vae env-docs --check
+	@$(PYTHON_BIN)/python tests/documents.py
 
 format: env
 	@$(PYTHON_BIN)/ruff check --fix

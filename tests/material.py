@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from video_vae.data.storage import write_lossless
+from video_vae.data.storage import write_lossless, write_preview
 from video_vae.data.table import Clip
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
 
@@ -19,6 +19,7 @@ TEMPORAL = {
     "temporal_downsample": [False, True, True],
     "norm_num_groups": 2,
 }
+BROKEN = ("empty.mp4", "text.mp4", "truncated.mp4")
 SPATIAL = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4}
 
 
@@ -64,3 +65,17 @@ def make_video_vae(
     model = VideoAutoencoderKL(spatial, temporal, scaling_factor=0.5, chunk_frames=chunk_frames)
     model.save_pretrained(folder / "model")
     return model.eval()
+
+
+def write_clips(folder: Path, frames: int, height: int = 48, width: int = 64) -> None:
+    """Write five videos of moving blocks, 72x96 pixels at most, and the three broken files of `BROKEN`."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        scene = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+        moving = [np.roll(scene, 2 * frame, axis=1)[:height, :width] for frame in range(frames)]
+        write_preview(folder / f"clip {number}.mp4", np.stack(moving), 24)
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("not a video\n" * 50, encoding="utf-8")
+    whole = (folder / "clip 0.mp4").read_bytes()
+    (folder / "truncated.mp4").write_bytes(whole[: len(whole) // 3])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from video_vae.data.storage import write_preview
+from material import BROKEN, write_clips
 
 ROOT = Path(__file__).parents[2]
 STAGE: dict[str, Any] = {
@@ -48,22 +48,6 @@ SETTINGS: dict[str, Any] = {
     "evaluation": {"flow": "dis", "bootstrap": 20},
     "experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}},
 }
-BROKEN = ("empty.mp4", "text.mp4", "truncated.mp4")
-
-
-def _write_clips(folder: Path) -> None:
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(5):
-        scene = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8).repeat(6, axis=0).repeat(6, axis=1)
-        moving = [np.roll(scene, 2 * frame, axis=1)[:48, :64] for frame in range(12)]
-        write_preview(folder / f"clip {number}.mp4", np.stack(moving), 24)
-    (folder / "empty.mp4").touch()
-    (folder / "text.mp4").write_text("not a video\n" * 50, encoding="utf-8")
-    whole = (folder / "clip 0.mp4").read_bytes()
-    (folder / "truncated.mp4").write_bytes(whole[: len(whole) // 3])
-
-
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -73,7 +57,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     for name in ("workflow", "config", "envs", "src"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "weights"))
-    _write_clips(folder / "clips")
+    write_clips(folder / "clips", frames=12)
     (folder / "tiny.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
     result = _snakemake(folder)
     assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-8000:]

@@ -116,6 +116,7 @@ def job_costs(benchmarks: pd.DataFrame) -> pd.DataFrame:
 
 def rerun_commands(rules: Sequence[str], configfile: str) -> list[tuple[str, str]]:
     """List what to type to make each part again: rule and command."""
-    start = f"snakemake --configfile {configfile}"
-    commands = [(rule, f"{start} -R {rule} --until {rule}") for rule in rules if rule != "all"]
-    return [("what is missing or out of date", f"{start} results/metrics.csv"), *commands]
+    config = f"--configfile {configfile}"  # takes all the words that follow it: targets stand before
+    commands = [(rule, f"snakemake {config} -R {rule} --until {rule}") for rule in rules if rule != "all"]
+    everything = f"snakemake results/metrics.csv reports/report.html {config}"
+    return [("what is missing or out of date", everything), *commands]
