@@ -116,12 +116,12 @@ def faults(document: Path) -> Iterator[str]:
             yield f"{block.place}: <!-- test: {block.kind}, ... --> lacks {NEEDS_WORDS[block.kind]}"
     inside, before = False, ""
     for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
-        inside ^= bool(_FENCE.match(line))
-        opens = inside and bool(_FENCE.match(line))
-        if not inside and line.startswith("    ") and not before.strip():
+        fence, mark = _FENCE.match(line), before.strip()
+        if not inside and line.startswith("    ") and not mark:
             yield f"{name}:{number}: an indented block is not tested; fence it with ```sh or ```text"
-        if (opens or not inside) and before.strip().startswith("<!-- test:") and not (_MARK.fullmatch(before.strip()) and _FENCE.fullmatch(line)):
+        if not inside and mark.startswith("<!-- test:") and not (fence and _MARK.fullmatch(mark)):
             yield f"{name}:{number - 1}: this mark is not <!-- test: KIND --> on the line before a block"
+        inside ^= bool(fence)
         before = line
     if inside:
         yield f"{name}: the last block is not closed"
