@@ -7,6 +7,9 @@ not read, never reruns the job. Imports no torch: the workflow's dry run uses it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from video_vae.config import STAGES, Config, Data, Settings, StageName, parse_config
@@ -37,9 +40,28 @@ def without_defaults(settings: Settings, default: Settings) -> Slice:
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class _Itself:
+    """A config as a key of a cache: configs hold mappings, so they have no hash of their own."""
+
+    config: Config
+
+    def __hash__(self) -> int:
+        return id(self.config)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.config is other.config
+
+
+@lru_cache(maxsize=4096)
+def _changed(key: _Itself) -> Slice:
+    """Return what differs from the defaults; every slice of a run is cut from it."""
+    return without_defaults(key.config, Config())
+
+
 def pick(config: Config, keys: Iterable[str]) -> Slice:
     """Return the settings under some dotted keys, without those that have their default."""
-    changed = without_defaults(config, Config())
+    changed = _changed(_Itself(config))
     result: Slice = {}
     for key in keys:
         source: Any = changed
@@ -50,7 +72,7 @@ def pick(config: Config, keys: Iterable[str]) -> Slice:
         if isinstance(source, Mapping) and last in source:
             for part in parents:
                 target = target.setdefault(part, {})
-            target[last] = source[last]
+            target[last] = deepcopy(source[last])
     return result
 
 
@@ -138,7 +160,26 @@ def needs_perceptual(config: Config, stage: StageName) -> bool:
     return settings["objective"] == "pixels" and settings["perceptual_weight"] > 0
 
 
-def resolve(config: Config) -> dict[str, Config]:
+class Runs(dict[str, Config]):
+    """The runs of a config by name, the base run first; remembers which of them share a job.
+
+    A dry run asks for an owner a few times a job: were all runs compared each time, its time would grow with the cube
+    of their number.
+    """
+
+    def __init__(self, runs: Mapping[str, Config]) -> None:
+        super().__init__(runs)
+        self._owners: dict[str, dict[str, str]] = {}
+
+    def owner(self, name: str, job: str, key: Callable[[Config], Any]) -> str:
+        """Return the first run whose job has the same key, JSON-like, as that of a run."""
+        if job not in self._owners:
+            first: dict[str, str] = {}
+            self._owners[job] = {run: first.setdefault(canonical_json(key(self[run])), run) for run in self}
+        return self._owners[job][name]
+
+
+def resolve(config: Config) -> Runs:
     """Return every run of a config by name: the base run first, then each of `experiments` over the base.
 
     Raises:
@@ -149,7 +190,7 @@ def resolve(config: Config) -> dict[str, Config]:
     for name, changes in config.experiments.items():
         values = _merge(base, changes) | {"experiment": name}
         runs[name] = parse_config(values, f"experiments.{name}")
-    return runs
+    return Runs(runs)
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,19 +214,14 @@ def retyped(values: Any) -> Any:
     return None if values == "null" else values
 
 
-def _owner(runs: Mapping[str, Config], name: str, key: Callable[[Config], Any]) -> str:
-    wanted = key(runs[name])
-    return next(other for other, config in runs.items() if key(config) == wanted)
-
-
-def data_owner(runs: Mapping[str, Config], name: str) -> str:
+def data_owner(runs: Runs, name: str) -> str:
     """Return the first run with the same clips."""
-    return _owner(runs, name, data_slice)
+    return runs.owner(name, "data", data_slice)
 
 
-def spatial_owner(runs: Mapping[str, Config], name: str) -> str:
+def spatial_owner(runs: Runs, name: str) -> str:
     """Return the first run that has the same spatial VAE trained on the same clips."""
-    return _owner(runs, name, lambda config: [data_slice(config), spatial_slice(config)])
+    return runs.owner(name, "spatial", lambda config: [data_slice(config), spatial_slice(config)])
 
 
 def _lineage(config: Config, stage: StageName) -> list[Any]:
@@ -194,23 +230,27 @@ def _lineage(config: Config, stage: StageName) -> list[Any]:
     return [data_slice(config), spatial_slice(config), cached, *(stage_slice(config, name) for name in stages)]
 
 
-def stage_owner(runs: Mapping[str, Config], name: str, stage: StageName) -> str:
+def stage_owner(runs: Runs, name: str, stage: StageName) -> str:
     """Return the run whose stage a run shares: the first one with the same settings up to that stage."""
-    return _owner(runs, name, lambda config: _lineage(config, stage))
+    return runs.owner(name, stage, lambda config: _lineage(config, stage))
 
 
-def reconstruction_owner(runs: Mapping[str, Config], name: str, stage: StageName | None) -> str:
+def _reconstruction(config: Config, stage: StageName | None) -> list[Any]:
+    made = (
+        [data_slice(config), spatial_slice(config), baselines_slice(config)]
+        if stage is None
+        else [_lineage(config, stage), reconstruct_slice(config)]
+    )
+    return [*made, config.reconstruction.shards]
+
+
+def reconstruction_owner(runs: Runs, name: str, stage: StageName | None) -> str:
     """Return the first run with the same reconstructions from a stage; of the baselines where the stage is None."""
-    if stage is None:
-        return _owner(
-            runs, name, lambda c: [data_slice(c), spatial_slice(c), baselines_slice(c), c.reconstruction.shards]
-        )
-    return _owner(runs, name, lambda c: [_lineage(c, stage), reconstruct_slice(c), c.reconstruction.shards])
+    return runs.owner(name, f"reconstruction {stage}", lambda config: _reconstruction(config, stage))
 
 
-def evaluation_owner(runs: Mapping[str, Config], name: str, stage: StageName | None) -> str:
+def evaluation_owner(runs: Runs, name: str, stage: StageName | None) -> str:
     """Return the first run with the same scores of a stage; of the baselines where the stage is None."""
-    same = {run: reconstruction_owner(runs, run, stage) for run in runs}
-    return next(
-        run for run in runs if same[run] == same[name] and evaluate_slice(runs[run]) == evaluate_slice(runs[name])
+    return runs.owner(
+        name, f"evaluation {stage}", lambda config: [_reconstruction(config, stage), evaluate_slice(config)]
     )

@@ -119,3 +119,22 @@ def test_a_hub_vae_is_not_trained_and_its_training_settings_do_not_count() -> No
 def test_fetching_an_unknown_package_names_the_known_ones() -> None:
     with pytest.raises(UserError, match="known: lpips, more, other"):
         slices.package_slice(_config(), "nope")
+
+
+def test_a_job_of_many_runs_is_compared_once_a_run() -> None:
+    runs = slices.resolve(_config(experiments={f"run_{seed}": {"seed": seed % 3} for seed in range(1, 30)}))
+    seen = []
+
+    def key(config: Config) -> int:
+        seen.append(config)
+        return config.seed
+
+    owners = [runs.owner(name, "a job", key) for name in runs for _ in range(5)]
+    assert len(seen) == len(runs) == 30
+    assert set(owners) == {"base", "run_1", "run_2"}
+
+
+def test_a_slice_is_its_own() -> None:
+    config = _config()
+    slices.stage_slice(config, "stage1")["stages"]["stage1"]["frames"].append(99)
+    assert slices.stage_slice(config, "stage1")["stages"]["stage1"]["frames"] == [5, 9]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,3 +162,17 @@ def test_the_slurm_profile_binds_only_rules_that_exist() -> None:
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text(encoding="utf-8"))
     bound = set(profile["set-resources"]) | set(profile["set-threads"])
     assert bound <= set(EVERYTHING) | {"train_spatial", "measure_latents"}
+
+
+def test_the_plan_grows_with_shards_and_experiments_and_not_with_clips(fresh: Checkout, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "0.mp4").write_bytes(b"clip")
+    few = fresh.plan(data={"sources": [str(folder)], "packages": []})
+    for number in range(1, 5000):
+        (folder / f"{number}.mp4").hardlink_to(folder / "0.mp4")
+    assert fresh.plan(data={"sources": [str(folder)], "packages": []}) == few
+    others = {f"run_{number}": {"stages": {"stage3": {"kl_weight": number * 1e-3}}} for number in range(1, 31)}
+    many = fresh.plan(latents={"shards": 3}, reconstruction={"shards": 2}, experiments=others)
+    shards = {"cache_latents": 3, "reconstruct_clips": 2 * 33, "reconstruct_baselines": 2}
+    assert many == EVERYTHING | shards | {"train_stage3": 31, "evaluate_clips": 33}

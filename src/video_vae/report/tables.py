@@ -44,7 +44,7 @@ class Results:
 
     root: Path
     config: Config
-    settings: dict[str, Config]
+    settings: config_slices.Runs
     """The settings of every run of the config, the base run first."""
     experiments: tuple[str, ...]
     """Runs with results, the base run first."""
@@ -147,7 +147,7 @@ def _files(folder: Path, name: str) -> Iterator[Path]:
             yield path
 
 
-def _scores(root: Path, settings: dict[str, Config], name: str, columns: list[str]) -> pd.DataFrame:
+def _scores(root: Path, settings: config_slices.Runs, name: str, columns: list[str]) -> pd.DataFrame:
     parts = []
     for experiment in settings:
         for stage in (*STAGES, BASELINE):
