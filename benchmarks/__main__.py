@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import long_video, metrics, step, temporal, windows
+from benchmarks import borders, long_video, metrics, step, temporal, windows
 from benchmarks.common import ROOT, Options, machine
 
 README = ROOT / "benchmarks" / "README.md"
@@ -26,6 +26,8 @@ BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "step-memory": step.run_memory,
     "windows": windows.run,
     "long-video": long_video.run,
+    "chunks": borders.run_chunks,
+    "tiles": borders.run_tiles,
     **metrics.BENCHMARKS,
 }
 

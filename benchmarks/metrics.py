@@ -1,7 +1,8 @@
 """Time the metrics against the loops and libraries in use today.
 
-LPIPS has its real heads over a random backbone, PWC-Net random weights: neither changes the time. piqa and torchmetrics
-are measured where they are installed.
+LPIPS has its real heads over a random backbone, PWC-Net random weights: neither changes the time. piqa, torchmetrics
+and pyiqa are measured where they are installed (`make bench` tries to); the LPIPS of piqa and pyiqa cannot be built
+without fetching a backbone, so that of torchmetrics stands for them.
 """
 
 from __future__ import annotations
@@ -79,6 +80,25 @@ def torchmetrics_ssim_psnr(real: Tensor, generated: Tensor) -> Call | None:
     ]
 
 
+def pyiqa_ssim_psnr(real: Tensor, generated: Tensor) -> Call | None:
+    """Return the same by pyiqa, or None where it is not installed."""
+    try:
+        from pyiqa.archs import psnr_arch, ssim_arch  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return None
+    metrics = ssim_arch.SSIM(test_y_channel=False), psnr_arch.PSNR(test_y_channel=False)
+    return lambda: [metric(generated, real) for metric in metrics]
+
+
+def torchmetrics_lpips() -> Any:
+    """Return torchmetrics' net, or None where it is not installed."""
+    try:
+        from torchmetrics.functional.image import lpips as package  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return None
+    return package._LPIPS(net="alex", pnet_rand=True, spatial=True)
+
+
 def bench_ssim(options: Options) -> str:
     """Time SSIM and PSNR together."""
     real, generated, _ = pictures(FRAMES, size(options))
@@ -86,6 +106,7 @@ def bench_ssim(options: Options) -> str:
         "loop: scikit-image (float64) and numpy, a frame at a time": lambda: loop_ssim_psnr(real, generated),
         "piqa, all frames": piqa_ssim_psnr(real, generated),
         "torchmetrics, all frames": torchmetrics_ssim_psnr(real, generated),
+        "pyiqa, all frames": pyiqa_ssim_psnr(real, generated),
         OURS: lambda: (ssim(real, generated), psnr(real, generated)),
     }
     seconds = compare({name: call for name, call in rivals.items() if call is not None}, options.rounds, options.clock)
@@ -108,6 +129,7 @@ def bench_lpips(options: Options) -> str:
     real, *variants = pictures(FRAMES, size(options))
     package, metric = lpips_package(), LPIPS("alex")
     metric.load_state_dict(package.state_dict())
+    peer = torchmetrics_lpips()
     sides = (size(options),) * 2
 
     def loop() -> None:
@@ -121,6 +143,11 @@ def bench_lpips(options: Options) -> str:
         for generated in variants:
             package(real * 2 - 1, generated * 2 - 1).mean(dim=(1, 2, 3))
 
+    def torchmetrics() -> None:
+        """Score all frames at once by torchmetrics."""
+        for generated in variants:
+            peer(real * 2 - 1, generated * 2 - 1).mean(dim=(1, 2, 3))
+
     def ours() -> None:
         """Take the features of the originals once for both variants."""
         features = metric.features(real)
@@ -128,7 +155,12 @@ def bench_lpips(options: Options) -> str:
             metric.score(metric.distances(features, metric.features(generated)), sides)
 
     with torch.inference_mode():
-        rivals = {"loop: lpips, spatial, a frame at a time": loop, "lpips, spatial, all frames": batched, OURS: ours}
+        rivals: dict[str, Call] = {
+            "loop: lpips, spatial, a frame at a time": loop,
+            "lpips, spatial, all frames": batched,
+        }
+        rivals |= {} if peer is None else {"torchmetrics, spatial, all frames": torchmetrics}
+        rivals[OURS] = ours
         seconds = compare(rivals, options.rounds, options.clock)
     title = "LPIPS (AlexNet) of two variants against the same originals"
     return table(title, seconds, "frame of a variant", 2 * FRAMES)
