@@ -101,6 +101,12 @@ def _follows(block: Block, lines: list[str], number: int) -> bool:
     return block.language in COMMANDS and not any(line.strip() for line in lines[start:number])
 
 
+def prose(document: Path) -> str:
+    """Read a document without its fenced blocks."""
+    text = document.read_text(encoding="utf-8")
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def faults(document: Path) -> Iterator[str]:
     """Yield what keeps a document's commands from being tested."""
     name = document.relative_to(ROOT) if document.is_relative_to(ROOT) else document
