@@ -57,6 +57,7 @@ def copy_checkout(folder: Path) -> Checkout:
         "config",
         "config_base",
         "config_errors",
+        "config_files",
         "config_results",
         "config_slices",
         "errors",

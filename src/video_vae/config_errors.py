@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+
+MOST_PROBLEMS = 5
+"""Problems named in one line; the next run names the rest."""
+_LIMITED = reprlib.Repr()
+_LIMITED.maxstring = _LIMITED.maxother = _LIMITED.maxlong = 60
+_LIMITED.maxlist = _LIMITED.maxtuple = 2
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -31,15 +39,27 @@ def _nearest(key: str, model: type[BaseModel]) -> str:
     return f"; did you mean {elsewhere[0]}?" if elsewhere else "; config/README.md lists every key"
 
 
+def _printable(text: str) -> str:
+    """Keep a text on one line, whatever a key was made of."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def _given(value: Any) -> str:
+    if isinstance(value, dict | BaseModel):
+        return ""
+    return f" (given: {re.sub(r'://[^/@]*@', '://...@', _LIMITED.repr(value))})"
+
+
 def _line(problem: Any, model: type[BaseModel]) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    key = ".".join(f"{part}"[:80] for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key}{_nearest(key, model)}"
+        return _printable(f"unknown key {key}{_nearest(key, model)}")
     message = problem["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r:.80})"
-    return f"{key}: {message}{given}" if key else message
+    return _printable(f"{key}: {message}{_given(problem['input'])}" if key else message)
 
 
 def explain(error: ValidationError, model: type[BaseModel], origin: str) -> str:
     """Say in one line what is wrong with a config and which key to change."""
-    return f"{origin}: " + "; ".join(_line(problem, model) for problem in error.errors())
+    problems = error.errors(include_url=False)
+    more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+    return f"{origin}: " + "; ".join(_line(problem, model) for problem in problems[:MOST_PROBLEMS]) + more

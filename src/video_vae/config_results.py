@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from video_vae.config_base import STAGES, Count, Metric, Settings, Sha256, StageName
+from video_vae.config_base import (
+    MOST,
+    STAGES,
+    Count,
+    Jobs,
+    LocalPath,
+    Metric,
+    Natural,
+    PathText,
+    Prose,
+    Settings,
+    Sha256,
+    StageName,
+    Unique,
+    address_scheme,
+    not_bool,
+)
 
 
 class Reconstruction(Settings):
@@ -16,13 +32,13 @@ class Reconstruction(Settings):
     """Frames reconstructed of each clip, from its start; null takes all."""
     sample: bool = False
     """Draw from the posteriors (seeded) instead of taking their modes."""
-    shards: Count = 1
+    shards: Jobs = 1
     """Number of parallel jobs a stage."""
-    overlap_frames: Annotated[int, Field(ge=0)] = 0
+    overlap_frames: Natural = 0
     """Frames that consecutive chunks of `model.chunk_frames` share, blended: softer borders for more latents."""
-    tile: Annotated[int, Field(ge=64, multiple_of=8)] | None = None
+    tile: Annotated[int, BeforeValidator(not_bool), Field(ge=64, le=16_384, multiple_of=8)] | None = None
     """Side of the square tiles that large frames are encoded and decoded in, in pixels; null takes frames whole."""
-    tile_overlap: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    tile_overlap: Annotated[int, BeforeValidator(not_bool), Field(ge=8, le=16_384, multiple_of=8)] = 64
     """Pixels that neighbouring tiles share at least, blended; at most half of `tile`."""
 
     @model_validator(mode="after")
@@ -35,34 +51,57 @@ class Reconstruction(Settings):
 class Evaluation(Settings):
     """Metrics on the reconstructions."""
 
-    metrics: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "flolpips", "flicker")
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1), Unique] = (
+        "psnr",
+        "ssim",
+        "lpips",
+        "flolpips",
+        "flicker",
+    )
     """Metrics to compute."""
     flow: Literal["auto", "pwcnet", "raft", "dis"] = "auto"
     """Optical flow of FloLPIPS; `auto` takes PWC-Net where its weights are given, DIS otherwise."""
-    flow_weights: str | None = None
-    """File with the flow net's weights (safetensors or what torch saved), or its address with `flow_sha256`."""
+    flow_weights: PathText | None = None
+    """File with the flow net's weights (safetensors or what torch saved), or its https address with `flow_sha256`."""
     flow_sha256: Sha256 | None = None
     """Hash that the flow weights must have."""
-    fvd_weights: str | None = None
+    fvd_weights: LocalPath | None = None
     """TorchScript file of the feature net (I3D) of rFVD, which is computed only where one is given."""
     fvd_sha256: Sha256 | None = None
     """Hash that the feature net must have; needed with `fvd_weights`."""
-    fvd_frames: Annotated[int, Field(ge=9)] = 16
+    fvd_frames: Annotated[int, BeforeValidator(not_bool), Field(ge=9, le=MOST)] = 16
     """Frames of a sample of rFVD; clips are cut into as many samples as they hold."""
-    stages: tuple[StageName, ...] = STAGES
+    stages: Annotated[tuple[StageName, ...], Field(min_length=1), Unique] = STAGES
     """Stages whose weights are reconstructed with and scored."""
     baselines: bool = True
     """Score the trivial baselines as well: mean frame, every fourth latent repeated."""
-    bootstrap: Count = 1000
+    bootstrap: Annotated[Count, Field(le=1_000_000)] = 1000
     """Resamples for the 95 % intervals over clips."""
+
+    @model_validator(mode="after")
+    def _weights_named(self) -> Evaluation:
+        scheme = address_scheme(self.flow_weights or "")
+        if scheme and scheme != "https":
+            raise ValueError(f"flow_weights: a {scheme} address; give an https one, or download the file and name it")
+        if "@" in (self.flow_weights or "") and scheme:
+            raise ValueError("flow_weights: an address with a user name or password; download the file and name it")
+        if scheme and self.flow_sha256 is None:
+            raise ValueError("flow_weights: an address needs flow_sha256, the hash of the file")
+        if self.flow in ("pwcnet", "raft") and self.flow_weights is None:
+            raise ValueError(f"flow: {self.flow} needs its weights; set flow_weights, or flow: dis")
+        if self.flow == "dis" and self.flow_weights is not None:
+            raise ValueError("flow: dis takes no weights; leave flow_weights out, or set flow: pwcnet")
+        if self.fvd_weights is not None and self.fvd_sha256 is None:
+            raise ValueError("fvd_weights: its hash is needed as well (fvd_sha256), since the file is code that is run")
+        return self
 
 
 class Report(Settings):
     """What the HTML report says of the run."""
 
-    title: str = "Video VAE"
+    title: Prose = "Video VAE"
     """Title of the report."""
-    question: str = "How well does a 4x8x8 video VAE reconstruct held-out clips?"
+    question: Prose = "How well does a 4x8x8 video VAE reconstruct held-out clips?"
     """The question that the report answers, its first line."""
-    clips: Count = 12
+    clips: Annotated[Count, Field(le=10_000)] = 12
     """Most clips embedded as players (spread from best to worst); the tables hold all."""

@@ -71,7 +71,7 @@ def test_stage_slice_parses_to_the_same_stage() -> None:
         ({"reconstruction": {"overlap_frames": 4}}, {"reconstruct"}),
         ({"reconstruction": {"tile": 512}}, {"reconstruct"}),
         ({"evaluation": {"bootstrap": 10}}, {"evaluate"}),
-        ({"evaluation": {"fvd_weights": "net.pt"}}, {"evaluate"}),
+        ({"evaluation": {"fvd_weights": "net.pt", "fvd_sha256": "0" * 64}}, {"evaluate"}),
         ({"latents": {"shards": 2}}, {"latents"}),
         ({"report": {"title": "Other"}}, set()),
         ({"resources": BASE["resources"] | {"more": PACKAGE | {"version": "2"}}}, {"data", "latents"}),

@@ -18,6 +18,7 @@ FILES = {
 
 
 def write(arguments: list[str]) -> None:
+    given = " ".join(arguments)
     if "--index" in arguments:
         arguments = arguments[arguments.index("--index") :]
     for flag, value in pairwise(arguments):
@@ -32,7 +33,7 @@ def write(arguments: list[str]) -> None:
                 targets = [path / "files.json"]
             for target in targets:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(" ".join(arguments), encoding="utf-8")
+                target.write_text(given, encoding="utf-8")
     if "convert-lpips" in arguments:
         folder = Path(arguments[arguments.index("convert-lpips") + 1])
         for net in ("alex", "vgg"):

@@ -1,6 +1,7 @@
 # Paths, inputs and settings of the jobs. Imports no torch, so that a dry run needs none.
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ sys.path.insert(0, SRC)
 
 from video_vae import config_slices as slices
 from video_vae.config import STAGES, parse_config
+from video_vae.config_files import read_settings
 from video_vae.errors import UserError
 
 # Jobs use this checkout's package with Snakemake's own interpreter; a conda environment's bin comes before both.
@@ -31,13 +33,16 @@ shell.prefix(
 # node's GPUs are the profiles' business (resources `ranks` and `gpu`).
 MACHINE = {"gpu": 0, "ranks": 1}
 
+CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
+
 try:
+    for path in CONFIG_FILES:
+        read_settings(path)  # refuses keys given twice, of which Snakemake takes the last
     CONFIG = parse_config(slices.retyped(config))
     RUNS = slices.resolve(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
 LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
 
 
@@ -60,8 +65,13 @@ def folder_of(name):
 
 
 def options(**values):
-    """Write command line options, leaving out those whose value is empty."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items() if value)
+    """Write command line options, quoted for the shell, leaving out those whose value is empty."""
+    words = []
+    for name, value in values.items():
+        given = [value] if isinstance(value, (str, int)) else value or []
+        if value:
+            words += [f"--{name.replace('_', '-')}", *(shlex.quote(str(part)) for part in given)]
+    return " ".join(words)
 
 
 def data_file(experiment, name):
@@ -129,7 +139,7 @@ def stage_inputs(stage):
 def stage_options(wildcards, input):
     """Write the options of a stage's training that name its inputs."""
     return options(
-        latents=" ".join(input.latents),
+        latents=list(input.latents),
         spatial=spatial_folder(wildcards.experiment),
         init_from=input.init,
         lpips=str(input.lpips) and os.path.dirname(str(input.lpips)),
@@ -153,7 +163,7 @@ def evaluation_options(wildcards):
     """Write the options of a run's evaluation."""
     settings = RUNS[wildcards.experiment].evaluation
     return options(
-        metric=" ".join(settings.metrics),
+        metric=settings.metrics,
         flow=settings.flow,
         flow_weights=settings.flow_weights,
         flow_sha256=settings.flow_sha256,

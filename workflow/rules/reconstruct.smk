@@ -79,7 +79,7 @@ rule measure_latents:
         **MACHINE,
     params:
         settings=argument(slices.statistics_slice),
-        options=lambda wildcards, input: options(latents=" ".join(input.latents)),
+        options=lambda wildcards, input: options(latents=list(input.latents)),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae.latent_statistics {params.settings:q}"

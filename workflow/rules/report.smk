@@ -10,9 +10,9 @@ rule draw_rulegraph:
         "../../envs/snakemake.yaml"
     params:
         snakefile=os.path.relpath(workflow.main_snakefile),
-        config=options(configfile=" ".join(CONFIG_FILES)),
+        config=lambda wildcards: options(configfile=CONFIG_FILES),
     shell:
-        "python -m snakemake --snakefile {params.snakefile} {params.config} --rulegraph dot -- results/metrics.csv"
+        "python -m snakemake --snakefile {params.snakefile:q} {params.config} --rulegraph dot -- results/metrics.csv"
         " > {output.dot} 2> {log}"
 
 
@@ -44,7 +44,7 @@ rule make_report:
         "../../envs/video-vae.yaml"
     params:
         settings=slices.as_argument(slices.report_slice(CONFIG)),
-        config=options(configfile=CONFIG_FILES[0]),
+        config=lambda wildcards: options(configfile=CONFIG_FILES[0]),
     shell:
         "logged {log} python -m video_vae report {params.settings:q} --results results --rulegraph {input.rulegraph}"
         " {params.config} --output {output.page} --figures {output.figures}"

@@ -21,7 +21,7 @@ def overrides(clips: str, run: str) -> dict[str, Any]:
     split: dict[str, Any] = {"test_fraction": 0.2}
     if source.is_file() and source.suffix.lower() not in (".csv", ".parquet", ".tsv"):
         split |= {"by": "segment", "segment_frames": 33}
-    name = run or "clips_" + re.sub(r"[^A-Za-z0-9_-]+", "_", source.stem)
+    name = run or "clips_" + re.sub(r"[^A-Za-z0-9_-]+", "_", source.stem)[:48]
     question = f"How well does a small 4x8x8 video VAE, trained for minutes, reconstruct clips of {source.name}?"
     return {
         "experiment": name,

@@ -1,0 +1,70 @@
+"""Read a mapping of settings from a YAML file or from JSON text, without losing anything that it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from video_vae.errors import UserError
+
+MERGE = "tag:yaml.org,2002:merge"
+LARGEST_BYTES = 10_000_000
+"""A longer file is no config: its YAML would take minutes to read."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuse a key that is given twice: YAML would silently take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Read a mapping, keys that it merges from elsewhere (`<<`) aside."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key {twice!r} is given twice")
+    return dict(pairs)
+
+
+def read_settings(source: str | Path) -> Any:
+    """Read a YAML file, or a JSON object given as text; an empty file gives no settings.
+
+    Raises:
+        UserError: if the file is missing or cannot be read, or a key is given twice.
+    """
+    text = str(source)
+    if text.lstrip().startswith("{"):
+        try:
+            return json.loads(text, object_pairs_hook=_pairs)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"config given as JSON is not JSON: {_line(error)}; give an object of settings") from None
+    try:
+        path = Path(source)
+        if path.stat().st_size > LARGEST_BYTES:
+            raise UserError(f"config {source} has more than {LARGEST_BYTES:,} bytes; give a YAML file of settings")
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise UserError(f"config {source}: {error.strerror}; give a YAML file such as config/demo.yaml") from None
+    except UnicodeDecodeError:
+        raise UserError(f"config {source} is not UTF-8; save it as UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and integers that do not exist: ValueError
+        raise UserError(f"config {source} is not YAML: {_line(error)}") from None
+    return {} if values is None else values
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] if not isinstance(error, RecursionError) else "nested too deeply"
