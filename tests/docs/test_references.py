@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from documents import ROOT, documents, prose
 from video_vae import cli
 from video_vae.config import Config
+from video_vae.config_errors import known_keys
 
 ALL = pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
@@ -61,14 +62,6 @@ def test_files_that_are_named_exist(document: Path) -> None:
             assert (ROOT / code.split("::")[0]).exists(), code
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _keys(kind, f"{prefix}{name}.")
-
-
 def _is_setting(code: str, keys: set[str]) -> bool:
     """Tell whether a dotted name is a setting; `*` stands for any stage."""
     return any(re.fullmatch(re.escape(code).replace(r"\*", "stage1"), key) for key in keys)
@@ -76,7 +69,7 @@ def _is_setting(code: str, keys: set[str]) -> bool:
 
 @ALL
 def test_settings_that_are_named_are_in_the_config(document: Path) -> None:
-    keys: set[str] = set(_keys(Config))
+    keys = set(known_keys(Config))
     sections = {key.split(".")[0] for key in keys if "." in key} - {"resources"}
     for code in CODE.findall(prose(document)):
         name = code.split(":")[0]
@@ -96,6 +89,37 @@ def test_commands_and_targets_that_are_named_exist(document: Path) -> None:
             assert words[1] in targets, code
         if words[0] == "video-vae" and len(words) > 1 and words[1].islower() and not words[1].startswith("-"):
             assert words[1] in cli.COMMANDS, code
+
+
+def _texts() -> str:
+    """Join all texts of the package, adjacent literals as one, with `...` in the place of what is filled in."""
+    texts = [(ROOT / "envs" / "setup.sh").read_text(encoding="utf-8")]
+    for source in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                texts.append(
+                    "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(re.sub(r"%[sdg]", "...", node.value))
+    return "\n".join(texts)
+
+
+def _messages(document: Path) -> list[str]:
+    """List the first cells of the tables under `message` that quote one."""
+    tables = re.findall(r"^\| message \|.*\n\|[ -|]*\n((?:\|.*\n?)+)", prose(document), re.MULTILINE)
+    cells = [row.split(" | ")[0].removeprefix("| ") for table in tables for row in table.splitlines()]
+    return [cell[1:-1].replace("``", "`") for cell in cells if cell.startswith("`")]
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
+    messages, texts = _messages(ROOT / "docs" / "troubleshooting.md"), _texts()
+    assert len(messages) > 40
+    missing = []
+    for message in messages:
+        parts = [re.escape(part.strip()) for part in re.split(r"\.{3,}", message) if part.strip()]
+        missing += [] if re.search(r"[^\n]*".join(parts), texts) else [message]
+    assert not missing
 
 
 def test_a_wrong_reference_is_found(tmp_path: Path) -> None:
