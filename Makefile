@@ -15,7 +15,7 @@ SHELL := bash
 
 PYTHON_BIN := .venv/bin
 PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
-TARGETS := results/metrics.csv reports/report.html
+TARGETS := results/metrics.csv reports/report.html reports/explore.html
 export CLIPS ?=
 export RUN ?=
 

@@ -148,6 +148,11 @@ def report_slice(config: Config) -> Slice:
     return without_defaults(config, Config())
 
 
+def explore_slice(config: Config) -> Slice:
+    """What the notebook reads: everything but the texts of the report."""
+    return {name: values for name, values in report_slice(config).items() if name != "report"}
+
+
 def uses_cache(config: Config, stage: StageName) -> bool:
     """Tell whether a stage trains on cached latents."""
     settings = config.stages.model_dump()[stage]

@@ -109,6 +109,16 @@ def test_the_report_stands_alone(checkout: Path) -> None:
     assert 'src="http' not in page and 'href="http' not in page.replace('href="https://arxiv.org', "")
 
 
+def test_the_notebook_ran_and_its_page_stands_alone(checkout: Path) -> None:
+    executed = json.loads((checkout / "results" / "explore" / "explore.ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code) and sum(bool(cell["outputs"]) for cell in code) >= 8
+    page = (checkout / "reports" / "explore.html").read_text(encoding="utf-8")
+    assert "Between two clips" in page and "data:video/mp4;base64," in page and "no_kl" in page
+    assert 'src="http' not in page and "<script src" not in page
+    assert 'href="explore.html"' in (checkout / "reports" / "report.html").read_text(encoding="utf-8")
+
+
 def test_logs_hold_each_step_once(checkout: Path) -> None:
     for stage in ("stage1", "stage2", "stage3"):
         lines = (checkout / "results" / "tiny" / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()

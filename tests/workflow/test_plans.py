@@ -12,7 +12,7 @@ import yaml
 from video_vae.config import load_config
 from workflow_material import ROOT, Checkout, jobs
 
-SCORES = {"collect_metrics": 1, "make_report": 1, "all": 1}
+SCORES = {"collect_metrics": 1, "make_report": 1, "explore_model": 1, "render_notebook": 1, "all": 1}
 FROM_STAGE_3 = {"train_stage3": 1, "reconstruct_clips": 1, "evaluate_clips": 1, **SCORES}
 FROM_STAGE_2 = {"train_stage2": 1, "train_stage3": 1, "reconstruct_clips": 2, "evaluate_clips": 2, **SCORES}
 ALL_SCORES = {"evaluate_clips": 3, "evaluate_baselines": 1, **SCORES}

@@ -48,3 +48,49 @@ rule make_report:
     shell:
         "logged {log} python -m video_vae report {params.settings:q} --results results --rulegraph {input.rulegraph}"
         " {params.config} --output {output.page} --figures {output.figures}"
+
+
+# The notebook, executed: what its cells show is kept in the executed copy, and written as a page of its own.
+rule explore_model:
+    input:
+        table="results/metrics.csv",
+        model=stage_model(CONFIG.experiment, STAGES[-1]),
+        test=data_file(CONFIG.experiment, "test"),
+    output:
+        morph="results/explore/morph.mp4",
+    log:
+        notebook="results/explore/explore.ipynb",
+    benchmark:
+        "results/benchmarks/explore_model.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 16
+    params:
+        settings=slices.as_argument(slices.explore_slice(CONFIG)),
+    notebook:
+        "../notebooks/explore.ipynb"
+
+
+rule render_notebook:
+    input:
+        morph="results/explore/morph.mp4",
+    output:
+        page=report(
+            "reports/explore.html",
+            caption="../report/explore.rst",
+            category="Notebook",
+            labels={"page": "clips through the model, latents, interpolation"},
+        ),
+    log:
+        "logs/render_notebook.log",
+    conda:
+        "../../envs/video-vae.yaml"
+    params:
+        notebook=rules.explore_model.log.notebook,
+        templates=os.path.relpath(Path(workflow.basedir, "notebooks")),
+        page=lambda wildcards, output: os.path.splitext(os.path.basename(output.page))[0],
+        folder=folder_of("page"),
+    shell:
+        "logged {log} jupyter-nbconvert --log-level ERROR --to html"
+        " --TemplateExporter.extra_template_basedirs={params.templates} --template offline"
+        " --output-dir {params.folder} --output {params.page} {params.notebook}"

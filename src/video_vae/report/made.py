@@ -158,6 +158,7 @@ def making_section(results: Results, shelf: Shelf, rulegraph: Path | None, confi
         "experiments": provenance_view.experiment_settings(results.config),
         "environment": provenance_view.environment(results.runs),
         "lines": [(run.name, line) for run in results.runs if (line := command_line(run))],
+        "configfile": configfile,
         "commands": provenance_view.rerun_commands(rules, shlex.quote(configfile)),
     }
 
