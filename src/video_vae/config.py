@@ -99,6 +99,8 @@ class Data(Settings):
 
     sources: tuple[LocalPath, ...] = ()
     """Folders to scan, files, or CSV/parquet tables with a `path` column (Open-Sora's columns are understood)."""
+    root: PathText | None = None
+    """Folder that all files must lie in, links followed; null: rows of a table must not leave its folder by `..`."""
     packages: Annotated[tuple[Name, ...], Unique] = ()
     """Names under `resources` that are fetched before the sources are scanned."""
     resolution: tuple[Side, Side] = (256, 256)

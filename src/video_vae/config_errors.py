@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from video_vae.errors import one_line
+
 MOST_PROBLEMS = 5
 """Problems named in one line; the next run names the rest."""
 _LIMITED = reprlib.Repr()
@@ -39,11 +41,6 @@ def _nearest(key: str, model: type[BaseModel]) -> str:
     return f"; did you mean {elsewhere[0]}?" if elsewhere else "; config/README.md lists every key"
 
 
-def _printable(text: str) -> str:
-    """Keep a text on one line, whatever a key was made of."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-
-
 def _given(value: Any) -> str:
     if isinstance(value, dict | BaseModel):
         return ""
@@ -53,9 +50,9 @@ def _given(value: Any) -> str:
 def _line(problem: Any, model: type[BaseModel]) -> str:
     key = ".".join(f"{part}"[:80] for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return _printable(f"unknown key {key}{_nearest(key, model)}")
+        return one_line(f"unknown key {key}{_nearest(key, model)}")
     message = problem["msg"].removeprefix("Value error, ")
-    return _printable(f"{key}: {message}{_given(problem['input'])}" if key else message)
+    return one_line(f"{key}: {message}{_given(problem['input'])}" if key else message)
 
 
 def explain(error: ValidationError, model: type[BaseModel], origin: str) -> str:

@@ -3,3 +3,8 @@
 
 class UserError(Exception):
     """Say in one line what is wrong and how to mend it; the command line shows it without a traceback."""
+
+
+def one_line(text: str) -> str:
+    """Keep a text on one line, with escapes for what a terminal would not show or would act on."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

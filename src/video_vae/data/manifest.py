@@ -18,13 +18,12 @@ from video_vae.config import Data, load_config
 from video_vae.data.probing import Outcome, probe_files
 from video_vae.data.sources import Candidate, Found, Rejected, collect, rejections
 from video_vae.data.split import assign_split, cut_segments
-from video_vae.data.table import Clip, write_rows, write_table
+from video_vae.data.table import SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo, Reason
-from video_vae.errors import UserError
+from video_vae.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 _SLUG_LENGTH = 80
 
 MOST_LOGGED = 20
@@ -62,7 +61,7 @@ def complete_table(table: Path) -> list[Clip]:
 
 def _log_rejected(rejected: Sequence[Rejected]) -> None:
     for row in rejected[:MOST_LOGGED]:
-        log.warning("left out %s: %s (%s)", row.path, row.reason, row.detail)
+        log.warning("left out %s: %s (%s)", *map(one_line, (row.path, row.reason, row.detail)))
     if len(rejected) > MOST_LOGGED:
         log.warning("left out %d more files", len(rejected) - MOST_LOGGED)
 
@@ -110,7 +109,7 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
     if problem:
         return Rejected(path=candidate.path, reason=problem[0], detail=problem[1])
     return Clip(
-        clip_id=candidate.clip_id if _SAFE_ID.fullmatch(candidate.clip_id) else "",
+        clip_id=candidate.clip_id if SAFE_ID.fullmatch(candidate.clip_id) else "",
         path=candidate.path,
         kind=info.kind,
         source_id=outcome.sha256[:16],
@@ -179,7 +178,8 @@ def _nothing_usable(rejected: Sequence[Rejected], skipped: int) -> str:
         return f"no video or image in data.sources ({skipped} other files); name folders or files with clips"
     summary = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     sample = min(rejected, key=lambda row: row.path)
-    return f"no usable clip among {len(rejected)} files: {summary}; for example {sample.path}: {sample.detail}"
+    example = one_line(f"{sample.path}: {sample.detail}")
+    return f"no usable clip among {len(rejected)} files: {summary}; for example {example}"
 
 
 def default_workers() -> int:
@@ -198,7 +198,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write manifest.csv, rejected.csv, train.csv and test.csv."""
     config = load_config(args.config)
-    found = collect(config.data.sources, config.data.packages, args.packages_dir)
+    found = collect(config.data.sources, config.data.packages, args.packages_dir, config.data.root)
     clips, rejected = build_manifest(found, config.data, config.seed, args.workers)
     folder: Path = args.output_dir
     write_rows(folder / "rejected.csv", ("path", "reason", "detail"), rejections(rejected))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from video_vae.config_base import address_scheme
 from video_vae.data.table import read_csv_rows
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Reason
 from video_vae.errors import UserError
@@ -19,7 +19,8 @@ OTHER_MEDIA_SUFFIXES = frozenset(
 )
 """Sound, drawings, raw photographs: media, but nothing to train on."""
 
-_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+
+MOST_FRAMES = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +53,26 @@ class Found:
     candidates: list[Candidate] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     skipped: int = 0
+    root: Path | None = None
+    """Folder that every file must lie in."""
 
 
-def collect(sources: Sequence[str], packages: Sequence[str] = (), packages_dir: str | Path = "resources") -> Found:
+def collect(
+    sources: Sequence[str],
+    packages: Sequence[str] = (),
+    packages_dir: str | Path = "resources",
+    root: str | Path | None = None,
+) -> Found:
     """List the candidates of all sources, and of the packages that no table refers to, in a fixed order.
+
+    Files outside of `root`, links followed, are rejected; without one, those that a table's row reaches by `..`.
 
     Raises:
         UserError: if there is no source, one does not exist or is an address, or a table cannot be read.
     """
     if not sources and not packages:
         raise UserError("data.sources is empty; name folders with clips, files, or CSV tables with a `path` column")
-    found = Found()
+    found = Found(root=None if root is None else Path(root).resolve())
     for source in sources:
         _add_source(found, source, Path(packages_dir))
     for name in packages:
@@ -76,7 +86,7 @@ def collect(sources: Sequence[str], packages: Sequence[str] = (), packages_dir: 
 
 
 def _add_source(found: Found, source: str, packages_dir: Path) -> None:
-    if _ADDRESS.match(source):
+    if address_scheme(source):
         raise UserError(f"data.sources: {source} is an address; download the clips and name the folder they are in")
     path = Path(source).expanduser()
     if path.is_dir():
@@ -113,15 +123,24 @@ def _scan_folder(found: Found, folder: Path) -> None:
 
 def _add_file(found: Found, candidate: Candidate) -> None:
     """Accept a candidate, unless its name alone rules it out."""
+    reason: Reason = "unreadable"
     detail = ""
-    if printable(candidate.path) != candidate.path:
+    if "\0" in candidate.path:
+        detail = "a path with a NUL character"
+    elif found.root is not None and not _within(candidate.path, found.root):
+        reason, detail = "outside", f"not in data.root, {found.root}; move the file, or set data.root to a wider folder"
+    elif printable(candidate.path) != candidate.path:
         detail = "the file name is not UTF-8; rename the file"
     elif Path(candidate.path).suffix.lower() in OTHER_MEDIA_SUFFIXES:
         detail = "not a video or image"
     if detail:
-        found.rejected.append(Rejected(path=printable(candidate.path), reason="unreadable", detail=detail))
+        found.rejected.append(Rejected(path=printable(candidate.path), reason=reason, detail=detail))
     else:
         found.candidates.append(candidate)
+
+
+def _within(path: str, root: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def printable(path: str) -> str:
@@ -139,15 +158,23 @@ def _read_rows(found: Found, table: Path, packages_dir: Path) -> None:
     for number, row in enumerate(rows, 2):
         where = f"{table}, row {number}"
         values = {key: value.strip() for key, value in row.items()}
-        if _ADDRESS.match(values["path"]):
+        if address_scheme(values["path"]):
             raise UserError(f"{where}: {values['path']} is an address; download the clips and name local paths")
         if values.get("split", "").lower() not in ("", "train", "test"):
             raise UserError(f"{where}: split is {values['split']!r}; use train or test, or leave it empty")
         path = _resolve(row["path"], table, packages_dir)
         try:
-            _add_file(found, _candidate(path, values))
+            if found.root is None and _leaves(values["path"]):
+                detail = f"{where}: leaves the table's folder; give the full path, or set data.root to a folder above"
+                found.rejected.append(Rejected(path=values["path"], reason="outside", detail=detail))
+            else:
+                _add_file(found, _candidate(path, values))
         except ValueError as error:
             found.rejected.append(Rejected(path=path, reason="unreadable", detail=f"{where}: {error}"))
+
+
+def _leaves(path: str) -> bool:
+    return Path(os.path.normpath(path)).parts[:1] == ("..",)
 
 
 def _candidate(path: str, values: Mapping[str, str]) -> Candidate:
@@ -174,7 +201,7 @@ def _frames(values: Mapping[str, str], column: str) -> int | None:
         number = float(value)
     except ValueError:
         number = -1.0
-    if number < 0 or number != int(number):
+    if not 0 <= number < MOST_FRAMES or number != int(number):
         raise ValueError(f"{column} is {value!r}, not a number of frames")
     return int(number)
 
@@ -182,12 +209,19 @@ def _frames(values: Mapping[str, str], column: str) -> int | None:
 def _resolve(given: str, table: Path, packages_dir: Path) -> str:
     """Find the file of a row: beside the table, else from the working folder, else among the packages."""
     for text in (given, given.strip()):
-        path = Path(text).expanduser()
+        path = Path(os.path.expanduser(text))  # noqa: PTH111 (an unknown user is left as written)
         places = (path,) if path.is_absolute() else (table.parent / path, path, packages_dir / path)
         for place in places:
-            if text and place.is_file():
+            if text and _is_file(place):
                 return str(place)
-    return str(Path(given.strip()).expanduser()) if given.strip() else ""
+    return os.path.expanduser(given.strip())  # noqa: PTH111
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _parquet_rows(table: Path) -> list[dict[str, str]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -47,6 +50,9 @@ class Clip:
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Clip))
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+"""What a clip may be called: files are named after it."""
+MOST = 10**12
 _INTEGERS = ("start_frame", "num_frames", "height", "width", "resolution")
 
 
@@ -63,12 +69,20 @@ def read_table(path: str | Path) -> list[Clip]:
         header, rows = read_csv_rows(table)
         if set(COLUMNS) <= set(header):
             clips = [_clip(row, f"{table}, row {number}") for number, row in enumerate(rows, 2)]
-            if not clips:
-                raise UserError(f"{table} holds no clips; make it again with `video-vae manifest`")
+            _check_names(clips, table)
             return clips
     from video_vae.data.manifest import complete_table
 
     return complete_table(table)
+
+
+def _check_names(clips: Sequence[Clip], table: Path) -> None:
+    if not clips:
+        raise UserError(f"{table} holds no clips; make it again with `video-vae manifest`")
+    names = Counter(clip.clip_id.lower() for clip in clips)
+    name, count = names.most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{table}: clip_id {name} names {count} rows; make the table again with `video-vae manifest`")
 
 
 def read_csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -90,9 +104,13 @@ def read_csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     except UnicodeDecodeError:
         raise UserError(f"table {path} is not UTF-8; save it as UTF-8 CSV") from None
     except csv.Error as error:
-        raise UserError(f"table {path} is not a CSV: {error}") from None
+        hint = "; is a quotation mark missing?" if "field limit" in str(error) else ""
+        raise UserError(f"table {path} is not a CSV: {error}{hint}") from None
     if not header:
         raise UserError(f"table {path} is empty; give a CSV with a `path` column")
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"table {path} has two columns `{twice}`; leave one out")
     return header, rows
 
 
@@ -112,7 +130,22 @@ def _clip(row: dict[str, str], where: str) -> Clip:
         raise UserError(f"{where}: {error}; make the table again with `video-vae manifest`") from None
     if row["kind"] not in ("video", "image"):
         raise UserError(f"{where}: kind is {row['kind']!r}, not video or image")
+    problem = _impossible(values)
+    if problem:
+        raise UserError(f"{where}: {problem}; make the table again with `video-vae manifest`")
     return Clip(**{**values, "kind": cast(Kind, row["kind"])})
+
+
+def _impossible(values: dict[str, Any]) -> str:
+    """Say what no manifest would hold."""
+    if not SAFE_ID.fullmatch(values["clip_id"]):
+        return f"clip_id is {values['clip_id']!r}, not a name for files"
+    for name in _INTEGERS:
+        if not (0 if name == "start_frame" else 1) <= values[name] < MOST:
+            return f"{name} is {values[name]}, which no file has"
+    rates = {"fps": values["fps"] or 1.0, "aspect_ratio": values["aspect_ratio"]}
+    wrong = next((name for name, value in rates.items() if not (math.isfinite(value) and value > 0)), "")
+    return f"{wrong} is {rates[wrong]}" if wrong else ""
 
 
 def write_table(path: str | Path, clips: Iterable[Clip]) -> None:

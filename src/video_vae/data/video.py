@@ -29,7 +29,7 @@ from video_vae.data.table import Clip, Kind
 Frames = NDArray[np.uint8]
 """Frames as a player would show them: uint8 (T,H,W,3), RGB."""
 
-Reason = Literal["unreadable", "truncated", "too short", "too small", "duplicate", "missing"]
+Reason = Literal["unreadable", "truncated", "too short", "too small", "duplicate", "missing", "outside"]
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".jxl", ".pgm", ".png", ".ppm", ".tga", ".tif"}
