@@ -83,8 +83,8 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "export": Command(
             "video_vae.export_model",
-            "turn a model folder into one file with the published names",
-            "results/demo/stage3/model --output vae.safetensors",
+            "write a model to share: diffusers or published names, with a model card",
+            "results/demo/stage3/model --format diffusers --license cc-by-4.0 --output my_model",
         ),
         "convert-lpips": Command(
             "video_vae.weights", "turn the fetched LPIPS weights into safetensors", "resources/lpips"

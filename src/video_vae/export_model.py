@@ -1,21 +1,54 @@
-"""Subcommand ``export``: a model folder becomes one file with the published names."""
+"""Export a model folder to share it, with a model card: README.md with scores, data, recipe, weights, licence, limits.
+
+`diffusers` writes a folder with config.json and safetensors, which `VideoAutoencoderKL.from_pretrained` loads;
+`open-sora` writes the names of the published checkpoint: a file where OUTPUT ends in .safetensors, otherwise a folder.
+What the card says comes from run.json beside the model, from those of the stages before it, and from metrics.csv.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
-from video_vae.convert import export_checkpoint
+from video_vae.config import Config, parse_config
+from video_vae.convert import SUFFIXES, export_checkpoint
+from video_vae.files import atomic_path, sha256_file
+from video_vae.model_card import UNKNOWN_LICENCE, trace, write_card
+from video_vae.models.build import load_video_vae
+
+log = logging.getLogger(__name__)
+FORMATS = ("open-sora", "diffusers")
+OPEN_SORA_FILE = "model.safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``export``."""
     parser.add_argument("model", type=Path, help="model folder of a stage")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="safetensors file to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="folder or file to write")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="names and layout of the weights")
+    parser.add_argument("--license", default=UNKNOWN_LICENCE, metavar="ID", help="licence of the weights, for the card")
+    parser.add_argument("--name", help="name of the model, for the card [name of OUTPUT]")
+    parser.add_argument("--metrics", type=Path, metavar="CSV", help="scores, for the card [metrics.csv of the results]")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write a model folder as one file with the published names."""
-    export_checkpoint(args.model, args.output)
+    """Write the model, and its card where a folder is written."""
+    if args.format == "open-sora" and args.output.suffix in SUFFIXES:
+        export_checkpoint(args.model, args.output)
+    else:
+        origin = trace(args.model, args.metrics)
+        if not origin.scores:
+            log.warning("%s: no scores of this model were found; the card says so", args.metrics or "metrics.csv")
+        config = parse_config(origin.records[0]["config"]) if origin.records else Config()
+        with atomic_path(args.output) as folder:
+            folder.mkdir()
+            if args.format == "diffusers":
+                load_video_vae(args.model).save_pretrained(folder)
+            else:
+                export_checkpoint(args.model, folder / OPEN_SORA_FILE)
+            weights = {path.name: sha256_file(path) for path in sorted(folder.glob("*.safetensors"))}
+            said = {"name": args.name or args.output.name, "form": args.format, "licence": args.license}
+            write_card(folder, origin, **said, config=config, weights=weights)
     sys.stdout.write(f"{args.output}\n")
