@@ -71,6 +71,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             "gather the scores of all runs in one CSV",
             "demo:stage3:results/demo/stage3/metrics/summary.json --output results/metrics.csv",
         ),
+        "verify": Command(
+            "video_vae.verification.verify",
+            "walk back from a result, rehash all that made it, and say what differs",
+            "results/metrics.csv --row demo:stage3",
+        ),
         "report": Command(
             "video_vae.report.build", "write the self-contained HTML report", "config/demo.yaml --results results"
         ),

@@ -30,7 +30,7 @@ from video_vae.models.build import load_spatial
 from video_vae.models.identity import weights_sha256
 from video_vae.models.video import frames_at_once
 from video_vae.progress import progress
-from video_vae.provenance import fingerprint, run_record, write_json_atomic
+from video_vae.provenance import RECORD, fingerprint, run_record, write_json_atomic
 
 log = logging.getLogger(__name__)
 
@@ -106,17 +106,19 @@ def run(args: argparse.Namespace) -> None:
             f"none of {len(clips)} clips can be encoded, such as {name} ({reason}); check the table's paths"
         )
     _assemble(clips, failed, encoder, args)
+    read = {f"table_{number}": path for number, path in enumerate(args.data_path)}
     record = run_record(
         "encode-latents",
         config,
-        {f"table_{number}": path for number, path in enumerate(args.data_path)},
+        read | ({"spatial": args.spatial} if args.spatial else {}),
+        outputs={"shard": args.output},
         started=started,
         clips=len(clips) - len(failed),
         frames=sum(len(encoder.indices(clip)) for clip in clips if clip.clip_id not in failed),
         failed=failed,
         settings=encoder.settings,
     )
-    write_json_atomic(args.output.with_suffix(".run.json"), record)
+    write_json_atomic(args.output.with_suffix(f".{RECORD}"), record)
 
 
 def shard_clips(tables: list[Path], shard: int, shards: int) -> list[Clip]:

@@ -36,7 +36,7 @@ from video_vae.metrics.scoring import ClipScores, Refused, score_clip
 from video_vae.metrics.summary import clips_table, frames_table, summarize
 from video_vae.metrics.tools import METRICS, Tools
 from video_vae.progress import progress
-from video_vae.provenance import run_record, write_json_atomic
+from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.training.distributed import Ranks, started_ranks
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ PATIENCE = timedelta(days=7)
 """Ranks wait for the slowest one, however long its clips are."""
 DEFAULT_METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 DECIMALS = 6
+FRAMES, CLIPS, SUMMARY = "frames.parquet", "clips.csv", "summary.json"
 NAMED = 5
 """How many of the clips that were left out are named in the log; the summary lists all."""
 
@@ -231,11 +232,24 @@ def _write(
         write_json_atomic(args.output, summary)
     if args.output_dir is not None:
         _write_tables(args.output_dir, frames, clips)
-        write_json_atomic(args.output_dir / "summary.json", summary)
-        settings = {name: _plain(value) for name, value in vars(args).items()}
-        record = run_record("evaluate", settings, started=started, clips=len(clips), frames=len(frames))
-        write_json_atomic(args.output_dir / "run.json", record)
+        write_json_atomic(args.output_dir / SUMMARY, summary)
+        _write_record(args, tools, pairing, started, clips=len(clips), frames=len(frames))
     sys.stdout.write(_as_text(summary))
+
+
+def _write_record(args: argparse.Namespace, tools: Tools, pairing: Pairing, started: float, **counts: int) -> None:
+    """Record what was read (clips, lists of them, weights) and what was written."""
+    read: dict[str, Path | Part] = {f"list_{number}": table for number, table in enumerate(args.clips or ())}
+    read |= {f"lpips_{net}": args.lpips / f"{net}.safetensors" for net in tools.nets}
+    weights = {"flow": args.flow_weights, "fvd": args.fvd_weights}
+    read |= {name: Path(path) for name, path in weights.items() if path is not None and Path(path).is_file()}
+    files = [pair.real for pair in pairing.pairs] + [file for pair in pairing.pairs for file in pair.generated.values()]
+    for folder in dict.fromkeys(file.parent for file in files):
+        read[f"clips {folder}"] = Part(folder, [file.name for file in files if file.parent == folder])
+    settings = {name: _plain(value) for name, value in vars(args).items()}
+    written = {name: args.output_dir / name for name in (FRAMES, CLIPS, SUMMARY)}
+    record = run_record("evaluate", settings, read, outputs=written, started=started, **counts)
+    write_json_atomic(args.output_dir / RECORD, record)
 
 
 def _plain(value: Any) -> Any:
@@ -244,9 +258,9 @@ def _plain(value: Any) -> Any:
 
 
 def _write_tables(folder: Path, frames: pd.DataFrame, clips: pd.DataFrame) -> None:
-    with atomic_path(folder / "frames.parquet") as aside:
+    with atomic_path(folder / FRAMES) as aside:
         frames.to_parquet(aside, index=False)
-    with atomic_path(folder / "clips.csv") as aside:
+    with atomic_path(folder / CLIPS) as aside:
         clips.round(DECIMALS).to_csv(aside, index=False, lineterminator="\n")
 
 

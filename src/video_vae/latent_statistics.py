@@ -32,7 +32,7 @@ from video_vae.errors import UserError
 from video_vae.models import DiagonalGaussian
 from video_vae.models.identity import weights_sha256
 from video_vae.progress import progress
-from video_vae.provenance import run_record, write_json_atomic
+from video_vae.provenance import RECORD, recorded, run_record, write_json_atomic
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.training.distributed import started_ranks
 
@@ -169,8 +169,11 @@ def run(args: argparse.Namespace) -> None:
         result = summary(parts, args.data_path)
         write_json_atomic(args.output, result)
         inputs = {"table": args.data_path, "checkpoint": args.ckpt_path}
-        record = run_record("latent-statistics", config, inputs, started=started, result=result)
-        write_json_atomic(args.output.with_suffix(".run.json"), record)
+        record = run_record(
+            "latent-statistics", config, inputs, outputs={"statistics": args.output}, started=started, result=result
+        )
+        record["inputs"] |= {f"latents_{number}": recorded(path) for number, path in enumerate(args.latents or ())}
+        write_json_atomic(args.output.with_suffix(f".{RECORD}"), record)
     sys.stdout.write(f"shift {_short(result['shift'])}  scale {_short(result['scale'])}\n")
 
 

@@ -9,7 +9,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +34,10 @@ PACKAGES = (
     "snakemake",
 )
 SOURCE = Path(__file__).resolve().parent
+CONFIG_FILES = "VIDEO_VAE_CONFIG_FILES"
+"""Set by the workflow: the config files that a job's settings were cut from, separated like PATH."""
+RECORD = "run.json"
+"""Name of a job's record in its folder; the record of a job with one file is FILE without its ending, then this."""
 _IMPORTED = time.time()
 
 
@@ -51,13 +56,60 @@ def fingerprint(value: Any) -> str:
 
 
 def sha256_path(path: str | Path) -> str:
-    """Hash a file, or a folder by the names and contents of all files below it (64 hexadecimal digits)."""
-    target = Path(path)
-    if not target.is_dir():
-        return sha256_file(target)
-    files = sorted(part for part in target.rglob("*") if part.is_file())
-    listing = [[part.relative_to(target).as_posix(), sha256_file(part)] for part in files]
-    return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
+    """Hash a file, or a folder by the names and contents of all files below it but hidden ones (64 hex digits)."""
+    return str(path_record(path)["sha256"])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some files of a folder, by their paths below it."""
+
+    folder: Path
+    names: Sequence[str]
+
+
+def path_record(what: str | Path | Part, name: str | Path | None = None) -> dict[str, Any]:
+    """Identify a file by sha256, size (bytes) and time of change (ns), or a folder by all files below it.
+
+    Args:
+        what: file, folder, or some files of a folder.
+        name: path to record, where the file is still to be renamed to it.
+    """
+    if not isinstance(what, Part) and not Path(what).is_dir():
+        return {"path": str(name or what), **_identity(Path(what))}
+    part = what if isinstance(what, Part) else Part(Path(what), _below(Path(what)))
+    files = {inner: _identity(part.folder / inner) for inner in sorted(part.names)}
+    listing = [[inner, values["sha256"]] for inner, values in files.items()]
+    digest = hashlib.sha256(canonical_json(listing).encode()).hexdigest()
+    return {"path": str(name or part.folder), "sha256": digest, "files": files}
+
+
+def _below(folder: Path) -> list[str]:
+    inner = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    # Snakemake leaves a hidden time stamp in the folders that it manages.
+    return [path.as_posix() for path in inner if not any(part.startswith(".") for part in path.parts)]
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"sha256": sha256_file(path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """Identify a file by the record beside it where size and time of change are still the same, else by hashing it.
+
+    For what is large and was hashed when it was written, such as the latent cache.
+    """
+    try:
+        outputs = json.loads(path.with_suffix(f".{RECORD}").read_text(encoding="utf-8"))["outputs"]
+        status = path.stat()
+        for entry in outputs.values():
+            same = (entry["bytes"], entry["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+            if same and Path(entry["path"]).name == path.name:
+                return {**entry, "path": str(path)}
+    except (OSError, ValueError, KeyError, AttributeError):
+        pass
+    return path_record(path)
 
 
 def write_json_atomic(path: str | Path, value: Any) -> None:
@@ -129,11 +181,17 @@ def _threads() -> int | None:
     return int(value) if value.isdigit() else None
 
 
+def _config_files() -> list[dict[str, str]]:
+    paths = [path for path in os.environ.get(CONFIG_FILES, "").split(os.pathsep) if Path(path).is_file()]
+    return [{"path": path, "sha256": sha256_file(path)} for path in paths]
+
+
 def run_record(
     command: str,
     config: Any,
-    inputs: Mapping[str, str | Path] | None = None,
+    inputs: Mapping[str, str | Path | Part] | None = None,
     *,
+    outputs: Mapping[str, str | Path | Part | None] | None = None,
     started: float | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
@@ -143,12 +201,12 @@ def run_record(
         command: name of the subcommand.
         config: settings, a pydantic model or a JSON-like value; a `seed` in it is recorded by name as well.
         inputs: name -> file or folder that was read, recorded with its sha256.
+        outputs: name -> file or folder that was written, recorded alike; None is left out.
         started: Unix time of the start in seconds; the time of the package's import where it is not given.
         extra: more fields, JSON-like.
     """
     settings = config.model_dump(mode="json") if hasattr(config, "model_dump") else config
     begin, end = started or _IMPORTED, time.time()
-    paths = {name: Path(path) for name, path in (inputs or {}).items()}
     return {
         "command": command,
         "arguments": sys.argv[1:],
@@ -159,7 +217,9 @@ def run_record(
         "world_size": int(os.environ.get("WORLD_SIZE", "1")),
         "threads": _threads(),
         "config": settings,
-        "inputs": {name: {"path": str(path), "sha256": sha256_path(path)} for name, path in sorted(paths.items())},
+        "config_files": _config_files(),
+        "inputs": {name: path_record(path) for name, path in sorted((inputs or {}).items())},
+        "outputs": {name: path_record(path) for name, path in (outputs or {}).items() if path is not None},
         "code": code_record(),
         "python": platform.python_version(),
         "packages": package_versions(),

@@ -30,7 +30,7 @@ from video_vae.models.build import load_spatial
 from video_vae.models.identity import weights_sha256
 from video_vae.models.tiling import Tiling
 from video_vae.progress import progress
-from video_vae.provenance import run_record, write_json_atomic
+from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import Maker
 from video_vae.reconstruction.index import Places, beside, write_failed, write_index
@@ -256,6 +256,7 @@ def _write_record(
         "reconstruct",
         config,
         {name: path for name, path in inputs.items() if path is not None},
+        outputs=_written(args, maker, outcome),
         started=started,
         settings=maker.settings,
         storage=STORAGE,
@@ -266,7 +267,17 @@ def _write_record(
         frames_per_s=round(outcome.frames / seconds, 3),
         **_tiling(maker, clips),
     )
-    write_json_atomic(beside(_index(args), "run.json"), record)
+    write_json_atomic(beside(_index(args), RECORD), record)
+
+
+def _written(args: argparse.Namespace, maker: Maker, outcome: Outcome) -> dict[str, Path | Part | None]:
+    """List what was made: the lists, the clips of each variant and their previews."""
+    index, places = _index(args), maker.places
+    folders: dict[Path, list[str]] = {}
+    for file in (file for clip_id in outcome.rows for file in places.files(clip_id)):
+        folders.setdefault(file.parent, []).append(file.name)
+    lists = {"index": index if index.exists() else None, "failed": beside(index, "failed.csv")}
+    return lists | {folder.name: Part(folder, names) for folder, names in folders.items()}
 
 
 def _index(args: argparse.Namespace) -> Path:

@@ -24,6 +24,7 @@ from video_vae.config import Package, load_config
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.progress import progress
+from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 
 log = logging.getLogger(__name__)
 
@@ -268,9 +269,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fetch one package of the config."""
-    resources = load_config(args.config).resources
+    started = time.time()
+    config = load_config(args.config)
+    resources = config.resources
     if args.name not in resources:
         raise UserError(f"resources has no {args.name!r}; it has {', '.join(sorted(resources))}")
     output = args.output or Path("resources") / args.name
     fetch(resources[args.name], output)
+    files = Part(output, [LISTING, *check_folder(output)])
+    record = run_record("fetch", config, outputs={"files": files}, started=started, package=args.name)
+    write_json_atomic(output / RECORD, record)
     sys.stdout.write(f"{output}\n")

@@ -21,12 +21,12 @@ from video_vae.cli import main_for
 from video_vae.config import STAGES, Config, load_config
 from video_vae.config_slices import resolve
 from video_vae.errors import UserError
-from video_vae.provenance import run_record
+from video_vae.provenance import recorded, run_record
 from video_vae.training.checkpoint import CheckpointStore
 from video_vae.training.distributed import started_ranks
 from video_vae.training.export import export
 from video_vae.training.journal import Journal
-from video_vae.training.setup import Inputs, Setup, set_up
+from video_vae.training.setup import DEFAULT_LPIPS, Inputs, Setup, set_up
 from video_vae.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -103,9 +103,11 @@ def _record(
     args: argparse.Namespace, config: Config, inputs: Inputs, setup: Setup, trainer: Trainer, started: float
 ) -> dict[str, Any]:
     files = {"train": inputs.train, "valid": inputs.valid, "spatial": inputs.spatial, "init_from": inputs.init_from}
-    used = {name: path for name, path in files.items() if path is not None}
+    used: dict[str, Path] = {name: path for name, path in files.items() if path is not None}
+    if setup.task.loss.perceptual is not None:
+        used["lpips"] = (inputs.lpips or DEFAULT_LPIPS) / "vgg.safetensors"
     counters = trainer.counters
-    return run_record(
+    record = run_record(
         "train",
         config,
         used,
@@ -122,6 +124,9 @@ def _record(
         skipped=counters.skipped,
         valid={name: value if math.isfinite(value) else None for name, value in trainer.validated.items()},
     )
+    if setup.facts["cached_latents"]:
+        record["inputs"] |= {f"latents_{number}": recorded(path) for number, path in enumerate(inputs.latents)}
+    return record
 
 
 if __name__ == "__main__":

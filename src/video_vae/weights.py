@@ -19,6 +19,7 @@ from torch import Tensor
 
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
+from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 
 log = logging.getLogger(__name__)
 
@@ -181,4 +182,8 @@ def run(args: argparse.Namespace) -> None:
     """Convert the fetched LPIPS weights."""
     output = args.output_dir or args.folder
     convert_lpips(args.folder, output)
+    read = Part(args.folder, [name for name, _ in _PICKLES.values()])
+    written = Part(output, [f"{net}.safetensors" for net in _PICKLES])
+    record = run_record("convert-lpips", None, {"package": read}, outputs={"weights": written})
+    write_json_atomic(output / f"convert.{RECORD}", record)
     sys.stdout.write(f"{output}: alex.safetensors, vgg.safetensors\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -130,3 +131,32 @@ def test_a_second_run_does_nothing(checkout: Path) -> None:
     result = _snakemake(checkout)
     assert result.returncode == 0
     assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_every_number_goes_back_to_files_that_are_still_the_same(checkout: Path) -> None:
+    def verify(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "video_vae", "verify", "results/metrics.csv", *options]
+        environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
+        return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+
+    result = verify()
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.endswith("all as recorded\n")
+    changed = [
+        "clips/clip 0.mp4",
+        "resources/lpips/vgg.safetensors",
+        "results/tiny/data/train.csv",
+        "results/tiny/spatial/config.json",
+        "results/tiny/stage1/model/config.json",
+        next(checkout.glob("results/tiny/stage2/reconstruction_ori/*.mkv")).relative_to(checkout).as_posix(),
+        "results/no_kl/stage3/metrics/frames.parquet",
+    ]
+    originals = {name: (checkout / name).read_bytes() for name in changed}
+    for name, content in originals.items():
+        (checkout / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    result = verify()
+    for name, content in originals.items():
+        (checkout / name).write_bytes(content)
+    assert result.returncode == 1
+    assert {line.split(": ")[0] for line in result.stdout.splitlines()[:-1]} == set(changed)
+    assert verify("--row", "no_kl:stage3").returncode == 0

@@ -15,10 +15,14 @@ from video_vae.config import STAGES, parse_config
 from video_vae.config_files import read_settings
 from video_vae.errors import UserError
 
+CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
+
 # Jobs use this checkout's package with Snakemake's own interpreter; a conda environment's bin comes before both.
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")])),
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]),
+    # Every job's record names the config files that its settings were cut from.
+    VIDEO_VAE_CONFIG_FILES=os.pathsep.join(CONFIG_FILES),
     # Threads that wait sleep instead of spinning: the same speed on free cores, 3 to 4 times faster on busy ones.
     OMP_WAIT_POLICY=os.getenv("OMP_WAIT_POLICY", "PASSIVE"),
 )

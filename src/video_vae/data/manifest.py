@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -15,12 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from video_vae.config import Data, load_config
-from video_vae.data.probing import Outcome, probe_files
+from video_vae.data.probed import PROBED
+from video_vae.data.probing import Outcome, probe_remembering
 from video_vae.data.sources import Candidate, Found, Rejected, collect, rejections
 from video_vae.data.split import assign_split, cut_segments
 from video_vae.data.table import SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo, Reason
 from video_vae.errors import UserError, one_line
+from video_vae.provenance import RECORD, run_record, write_json_atomic
+from video_vae.resources import LISTING
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +34,17 @@ MOST_LOGGED = 20
 """Rejected files named in the log; rejected.csv has all."""
 
 
-def build_manifest(found: Found, data: Data, seed: int, workers: int) -> tuple[list[Clip], list[Rejected]]:
+def build_manifest(
+    found: Found, data: Data, seed: int, workers: int, journal: Path | None = None
+) -> tuple[list[Clip], list[Rejected]]:
     """Turn candidates into clips with their split, and list what was rejected.
+
+    `journal` keeps what the files were found to be, for the next time.
 
     Raises:
         UserError: if nothing usable is left, or too little to hold something out.
     """
-    clips, rejected = usable_clips(found, data, workers)
+    clips, rejected = usable_clips(found, data, workers, journal)
     if data.split.by == "segment":
         if data.split.segment_frames < _span(data):
             raise UserError(
@@ -66,13 +74,15 @@ def _log_rejected(rejected: Sequence[Rejected]) -> None:
         log.warning("left out %d more files", len(rejected) - MOST_LOGGED)
 
 
-def usable_clips(found: Found, data: Data, workers: int) -> tuple[list[Clip], list[Rejected]]:
+def usable_clips(
+    found: Found, data: Data, workers: int, journal: Path | None = None
+) -> tuple[list[Clip], list[Rejected]]:
     """Probe the candidates; return clips without id (sorted by path and start) and all rejections.
 
     Raises:
         UserError: if nothing usable is left.
     """
-    outcomes = probe_files(sorted({item.path for item in found.candidates}), workers)
+    outcomes = probe_remembering(sorted({item.path for item in found.candidates}), workers, journal)
     rejected = list(found.rejected)
     clips: list[Clip] = []
     first: dict[tuple[str, int, int], str] = {}
@@ -187,6 +197,13 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _listings(data: Data, packages_dir: Path) -> list[Path]:
+    """List the files that say which clips there are: tables, and what the fetched packages hold."""
+    tables = [path for path in (Path(source).expanduser() for source in data.sources) if path.is_file()]
+    packages = [packages_dir / name / LISTING for name in data.packages]
+    return tables + [path for path in packages if path.is_file()]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `manifest`."""
     parser.add_argument("config", help="YAML file, or the settings as JSON text")
@@ -196,16 +213,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write manifest.csv, rejected.csv, train.csv and test.csv."""
+    """Write manifest.csv, rejected.csv, train.csv, test.csv and the record of the run."""
+    started = time.time()
     config = load_config(args.config)
     found = collect(config.data.sources, config.data.packages, args.packages_dir, config.data.root)
-    clips, rejected = build_manifest(found, config.data, config.seed, args.workers)
     folder: Path = args.output_dir
+    clips, rejected = build_manifest(found, config.data, config.seed, args.workers, folder / PROBED)
     write_rows(folder / "rejected.csv", ("path", "reason", "detail"), rejections(rejected))
     sides = {side: [clip for clip in clips if clip.split == side] for side in ("train", "test")}
     for side, members in sides.items():
         write_table(folder / f"{side}.csv", members)
     write_table(folder / "manifest.csv", clips)
+    tables = {side: folder / f"{side}.csv" for side in ("manifest", "rejected", "train", "test")}
+    read = {f"source_{number}": path for number, path in enumerate(_listings(config.data, args.packages_dir))}
+    record = run_record(
+        "manifest", config, read, outputs=tables, started=started, clips=len(clips), rejected=len(rejected)
+    )
+    write_json_atomic(folder / RECORD, record)
     _log_rejected(rejected)
     both = {clip.source_id for clip in sides["train"]} & {clip.source_id for clip in sides["test"]}
     if both:

@@ -6,20 +6,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import selectors
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from video_vae.data.probed import read_probed, rewrite_probed, stamp
 from video_vae.data.video import MediaError, MediaInfo, probe
 from video_vae.files import sha256_file
 from video_vae.progress import progress
+
+log = logging.getLogger(__name__)
 
 LIMIT_SECONDS = 60.0
 """Time that a file may take, plus a second for every `LIMIT_BYTES`."""
@@ -35,8 +39,13 @@ class Outcome:
     error: MediaError | None = None
 
 
-def probe_files(paths: Sequence[str], workers: int, limit: float = LIMIT_SECONDS) -> dict[str, Outcome]:
-    """Probe and hash files in parallel, with a progress bar; every path gets an outcome."""
+def probe_files(
+    paths: Sequence[str],
+    workers: int,
+    limit: float = LIMIT_SECONDS,
+    on_outcome: Callable[[str, Outcome], object] | None = None,
+) -> dict[str, Outcome]:
+    """Probe and hash files in parallel, with a progress bar; every path gets an outcome; `on_outcome` hears of it."""
     pending = deque(paths)
     outcomes: dict[str, Outcome] = {}
     team = [_Worker(limit) for _ in range(max(1, min(workers, len(pending))))] if pending else []
@@ -50,12 +59,41 @@ def probe_files(paths: Sequence[str], workers: int, limit: float = LIMIT_SECONDS
                 for worker in team:
                     outcome = worker.poll(ready, selector)
                     if outcome is not None:
-                        outcomes[worker.finish()] = outcome
+                        path = worker.finish()
+                        outcomes[path] = outcome
+                        if on_outcome is not None:
+                            on_outcome(path, outcome)
                         bar.update()
         finally:
             for worker in team:
                 worker.stop()
     return outcomes
+
+
+def probe_remembering(paths: Sequence[str], workers: int, journal: Path | None) -> dict[str, Outcome]:
+    """Probe the files that are not known as they are now; every path gets an outcome, and the usable are remembered.
+
+    What could not be used is looked into again each time: it may have been a hiccup of the disk.
+    """
+    if journal is None:
+        return probe_files(paths, workers)
+    stamps = {path: stamp(path) for path in paths}
+    known = {path: entry for path, entry in read_probed(journal).items() if stamps.get(path) == entry["stamp"]}
+    outcomes = {path: Outcome(info=MediaInfo(**entry["info"]), sha256=entry["sha256"]) for path, entry in known.items()}
+    if known:
+        log.info("%d of %d files are as they were: not probed again", len(known), len(paths))
+    rewrite_probed(journal, known)
+    with journal.open("a", encoding="utf-8") as stream:
+
+        def remember(path: str, outcome: Outcome) -> None:
+            """Write a file's line at once, so that a killed process loses none."""
+            if outcome.info is not None and stamps[path] is not None:
+                entry = {"path": path, "stamp": stamps[path], "sha256": outcome.sha256, "info": asdict(outcome.info)}
+                stream.write(json.dumps(entry, separators=(",", ":")) + "\n")
+                stream.flush()
+
+        missing = [path for path in paths if path not in known]
+        return outcomes | probe_files(missing, workers, on_outcome=remember)
 
 
 class _Worker:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from video_vae.data.table import write_rows
 from video_vae.errors import UserError
+from video_vae.provenance import RECORD, run_record, write_json_atomic
 
 BASELINES = ("mean", "repeat")
 DECIMALS = {"psnr": 4, "ssim": 6, "lpips": 6, "flolpips": 6, "flicker": 4, "lpips_vgg": 6}
@@ -46,8 +48,13 @@ def _entry(text: str) -> Entry:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the table of all summaries."""
+    """Write the table of all summaries, and the record of what they are."""
+    started = time.time()
     collect(args.entries, args.output)
+    read = {f"{entry.experiment} {entry.stage}": entry.summary for entry in args.entries}
+    entries = [[entry.experiment, entry.stage, str(entry.summary)] for entry in args.entries]
+    record = run_record("collect-metrics", None, read, outputs={"table": args.output}, started=started, entries=entries)
+    write_json_atomic(args.output.with_suffix(f".{RECORD}"), record)
 
 
 def collect(entries: Iterable[Entry], output: Path) -> None:
@@ -56,11 +63,20 @@ def collect(entries: Iterable[Entry], output: Path) -> None:
     Raises:
         UserError: if a summary is missing or is not one.
     """
+    header, rows = table_of(entries)
+    write_rows(output, header, ([row.get(name, "") for name in header] for row in rows))
+
+
+def table_of(entries: Iterable[Entry]) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """Return the columns and rows of the table.
+
+    Raises:
+        UserError: if a summary is missing or is not one.
+    """
     rows = [row for entry in entries for row in _rows(entry)]
     extra = [name for name in ("lpips_vgg",) if any(name in row for row in rows)]
     fvd = FVD if any("rfvd" in row for row in rows) else ()
-    header = columns((*METRICS, *extra), fvd)
-    write_rows(output, header, ([row.get(name, "") for name in header] for row in rows))
+    return columns((*METRICS, *extra), fvd), rows
 
 
 def columns(metrics: Iterable[str] = METRICS, more: Iterable[str] = ()) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,11 @@ def run(args: argparse.Namespace) -> None:
     """Make the page and its figures."""
     from video_vae.config import load_config
     from video_vae.files import atomic_path
+    from video_vae.provenance import RECORD, run_record, write_json_atomic
     from video_vae.report.html import render
     from video_vae.report.tables import load_results
 
+    started = time.time()
     config = load_config(args.config)
     given_as_text = str(args.config).lstrip().startswith("{")
     configfile = args.configfile or ("CONFIG.yaml" if given_as_text else str(args.config))
@@ -38,6 +41,11 @@ def run(args: argparse.Namespace) -> None:
     page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile, pdf=args.pdf)
     with atomic_path(args.output) as aside:
         aside.write_text(page, encoding="utf-8")
+    table = args.results / "metrics.csv"
+    read = {"metrics": table} if table.is_file() else {}
+    written = {"page": args.output, "figures": figures if figures.is_dir() else None}
+    record = run_record("report", config, read, outputs=written, started=started)
+    write_json_atomic(args.output.with_suffix(f".{RECORD}"), record)
     logger.info("%s: %.1f MB, figures in %s", args.output, args.output.stat().st_size / 1e6, figures)
 
 

@@ -14,7 +14,20 @@ from video_vae.config import Config
 from video_vae.report.tables import Run
 
 PACKAGES = "packages."
-_SKIPPED = ("config.", "packages.", "arguments", "log", "settings.architecture.", "failed.", "result.")
+_SKIPPED = (
+    "config.",
+    "packages.",
+    "arguments",
+    "log",
+    "settings.architecture.",
+    "failed.",
+    "result.",
+    "outputs",
+    "entries",
+    "config_files",
+)
+_IDENTITIES = (".path", ".sha256")
+"""What is shown of an input, and only of whole ones: a record names every file of a folder."""
 _FIRST = ("command", "start", "end", "seconds", "seed", "world_size", "threads", "code.", "python", "hardware.")
 
 
@@ -80,7 +93,7 @@ def experiment_settings(config: Config) -> list[tuple[str, list[tuple[str, str]]
 def environment(runs: Sequence[Run]) -> Environment:
     """Split the records of the runs into what they share and what differs."""
     tables = [dict(flatten(run.record)) for run in runs]
-    keys = list(dict.fromkeys(key for table in tables for key in table if not key.startswith(_SKIPPED)))
+    keys = list(dict.fromkeys(key for table in tables for key in table if _is_shown(key)))
     keys.sort(key=_rank)
     shared, differing = [], []
     for key in keys:
@@ -97,6 +110,12 @@ def environment(runs: Sequence[Run]) -> Environment:
                 packages.setdefault(key.removeprefix(PACKAGES), set()).add(str(value))
     versions = [(name, ", ".join(sorted(found))) for name, found in packages.items()]
     return Environment(shared=shared, differing=differing, names=[run.name for run in runs], packages=versions)
+
+
+def _is_shown(key: str) -> bool:
+    if key.startswith("inputs."):
+        return key.endswith(_IDENTITIES) and ".files." not in key and not key.startswith("inputs.clips ")
+    return not key.startswith(_SKIPPED)
 
 
 def _rank(key: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from video_vae.files import atomic_path
 from video_vae.models.video import VideoAutoencoderKL
-from video_vae.provenance import write_json_atomic
+from video_vae.provenance import RECORD, path_record, write_json_atomic
 from video_vae.training.ema import WeightAverage
 from video_vae.training.journal import Journal
 
@@ -24,7 +24,7 @@ def export(
     `model` holds the averaged weights where there are some; the raw ones then lie in `model_raw`.
     """
     output.mkdir(parents=True, exist_ok=True)
-    (output / "run.json").unlink(missing_ok=True)
+    (output / RECORD).unlink(missing_ok=True)
     _save(vae, output / (MODEL if average is None else RAW_MODEL))
     if average is None:
         shutil.rmtree(output / RAW_MODEL, ignore_errors=True)
@@ -34,7 +34,9 @@ def export(
     if journal.path is not None:
         with atomic_path(output / journal.path.name) as aside:
             shutil.copyfile(journal.path, aside)
-    write_json_atomic(output / "run.json", record)
+    names = [MODEL, *([] if average is None else [RAW_MODEL]), *([journal.path.name] if journal.path else [])]
+    written = {name: path_record(output / name) for name in names}
+    write_json_atomic(output / RECORD, record | {"outputs": written})
 
 
 def _save(vae: VideoAutoencoderKL, folder: Path) -> None:

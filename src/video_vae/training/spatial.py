@@ -29,7 +29,7 @@ from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.progress import progress
-from video_vae.provenance import fingerprint, run_record, write_json_atomic
+from video_vae.provenance import RECORD, fingerprint, path_record, run_record, write_json_atomic
 
 LOG = logging.getLogger(__name__)
 STORED_SIDE = 512
@@ -267,8 +267,9 @@ def run(args: argparse.Namespace) -> None:
     trainer.train()
     trainer.normalise_latents()
     inputs = {"train": args.data_path} | ({"test": args.valid_path} if args.valid_path else {})
-    record = run_record("train-spatial", config, inputs, started=started, psnr=trainer.validate(), log=trainer.log)
     with atomic_path(args.output) as folder:
         trainer.average.save_pretrained(folder)
-        write_json_atomic(folder / "run.json", record)
+        record = run_record("train-spatial", config, inputs, started=started, psnr=trainer.validate(), log=trainer.log)
+        record["outputs"] = {"model": path_record(folder, args.output)}
+        write_json_atomic(folder / RECORD, record)
     state.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""Compare the settings, the code and the packages of records with those of today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from video_vae import config_slices as slices
+from video_vae.config import Config, parse_config
+from video_vae.errors import UserError
+from video_vae.files import sha256_file
+from video_vae.provenance import code_record, package_versions
+from video_vae.verification.chain import Chain, Record
+
+EVALUATED = {"metric": "metrics"} | {
+    name: name for name in ("flow", "flow_weights", "flow_sha256", "fvd_weights", "fvd_sha256", "bootstrap")
+}
+"""Options of `evaluate` and the settings under `evaluation` that they come from."""
+SHORT = 12
+_SLICERS: Mapping[str, Callable[[Config, Record], slices.Slice]] = {
+    "fetch": lambda config, record: slices.package_slice(config, record.values["package"]),
+    "manifest": lambda config, _: slices.data_slice(config),
+    "train-spatial": lambda config, _: slices.spatial_slice(config),
+    "encode-latents": lambda config, _: slices.latents_slice(config),
+    "train": lambda config, record: slices.stage_slice(config, record.values["stage"]),
+    "reconstruct": lambda config, record: _reconstruction(config, record),
+}
+
+
+def _reconstruction(config: Config, record: Record) -> slices.Slice:
+    baselines = "hold" in record.values.get("settings", {})
+    return slices.baselines_slice(config) if baselines else slices.reconstruct_slice(config)
+
+
+def read_config(files: Sequence[Path]) -> Config:
+    """Read a config from files, each merged over those before, as Snakemake does.
+
+    Raises:
+        UserError: if one is missing, is not YAML or holds a wrong setting.
+    """
+    values: dict[str, Any] = {}
+    for file in files:
+        try:
+            read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"config {file}: {' '.join(str(error).split())}; name it by --configfile") from None
+        values = _merged(values, read)
+    return parse_config(values, ", ".join(map(str, files)))
+
+
+def _merged(values: Any, changes: Any) -> Any:
+    if not isinstance(values, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    return {**values, **{key: _merged(values.get(key), change) for key, change in changes.items()}}
+
+
+def changed_config(chain: Chain, record: Record) -> list[Path]:
+    """Return the config files that a record's settings come from, where any of them is no longer what it was."""
+    files = record.values.get("config_files", [])
+    places = [chain.at(file["path"]) for file in files]
+    same = all(
+        place.is_file() and sha256_file(place) == file["sha256"] for place, file in zip(places, files, strict=True)
+    )
+    return [] if same else places
+
+
+def setting_differences(config: Config, record: Record, origin: str) -> Iterator[str]:
+    """Name the settings that a job read and that are others in a run's config today."""
+    command, made = str(record.values.get("command")), record.values.get("config") or {}
+    if command == "evaluate":
+        now = config.evaluation.model_dump(mode="json")
+        pairs = {f"evaluation.{key}": (now[key], made.get(name)) for name, key in EVALUATED.items()}
+    elif command in _SLICERS:
+        try:
+            then, today = (dict(_read(given, command, record)) for given in (parse_config(made), config))
+        except UserError as error:
+            yield f"{origin}: {error}; {record.path} was made with it"
+            return
+        pairs = {key: (today.get(key), then.get(key)) for key in dict.fromkeys([*then, *today])}
+    else:
+        return
+    for key, (new, old) in pairs.items():
+        if new != old:
+            yield f"{origin}: {key} is {new!r} now, {record.path} was made with {old!r}"
+
+
+def _read(config: Config, command: str, record: Record) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that a job reads; a job started by hand may have been given more."""
+    return _flat(parse_config(_SLICERS[command](config, record)).model_dump(mode="json"))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def code_differences(records: Iterable[Record]) -> Iterator[str]:
+    """Name the versions of this package that made some records and are not the one at hand."""
+    now = code_record()
+    for then, made in _grouped(records, lambda record: record.values.get("code", {}).get("sources")).items():
+        if then != now["sources"]:
+            commit = (made[0].values.get("code", {}).get("commit") or "no commit")[:SHORT]
+            yield f"src/video_vae: is {now['sources']} now; {then} ({commit}) made {_counted(made)}"
+
+
+def package_differences(records: Iterable[Record]) -> Iterator[str]:
+    """Name the packages that had another version when some records were made."""
+    chosen = list(records)
+    now = package_versions()
+    for name in dict.fromkeys(name for record in chosen for name in record.values.get("packages", {})):
+        for then, made in _grouped(chosen, partial(_version, name)).items():
+            if then is not None and then != now.get(name):
+                yield f"{name}: is {now.get(name, 'not installed')} now; {then} made {_counted(made)}"
+
+
+def _version(name: str, record: Record) -> str | None:
+    version: str | None = record.values.get("packages", {}).get(name)
+    return version
+
+
+def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
+    groups: dict[Any, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _counted(records: Sequence[Record]) -> str:
+    more = f" and {len(records) - 1} more" if len(records) > 1 else ""
+    return f"{records[0].path}{more}"
