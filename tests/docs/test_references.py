@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -14,6 +14,8 @@ from documents import ROOT, documents, prose
 from video_vae import cli
 from video_vae.config import Config
 from video_vae.config_errors import known_keys
+from video_vae.data.sources import TABLE_SUFFIXES
+from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Reason
 
 ALL = pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
@@ -120,6 +122,17 @@ def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
         parts = [re.escape(part.strip()) for part in re.split(r"\.{3,}", message) if part.strip()]
         missing += [] if re.search(r"[^\n]*".join(parts), texts) else [message]
     assert not missing
+
+
+def test_every_reason_for_rejecting_a_file_is_explained() -> None:
+    rows = re.findall(r"^\| `([a-z ]+)` \|", prose(ROOT / "docs" / "own-clips.md"), re.MULTILINE)
+    assert set(get_args(Reason)) <= set(rows)
+
+
+def test_every_kind_of_file_that_is_read_is_listed() -> None:
+    listed = set(re.findall(r"\.[a-z0-9]+", prose(ROOT / "docs" / "own-clips.md")))
+    assert listed >= VIDEO_SUFFIXES | TABLE_SUFFIXES
+    assert listed >= IMAGE_SUFFIXES
 
 
 def test_a_wrong_reference_is_found(tmp_path: Path) -> None:
