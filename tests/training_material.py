@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from material import TEMPORAL, make_clip, make_spatial
 from video_vae import encode_latents, train
-from video_vae.data.table import Clip, write_table
+from video_vae.data.table import Clip, read_table, write_table
+from video_vae.files import sha256_file
 
 BASE: dict[str, Any] = {
     "data": {"resolution": [32, 32]},
@@ -65,6 +67,12 @@ def make_data(folder: Path) -> None:
     tables = ["--data-path", str(folder / "train.csv"), "--data-path", str(folder / "test.csv")]
     output = ["--spatial", str(folder / "spatial"), "--output", str(folder / "latents.safetensors")]
     encode_latents.run(parser.parse_args([settings(), *tables, *output]))
+
+
+def hash_sources(folder: Path) -> None:
+    """Name the clips of train.csv by their content, as a manifest does."""
+    clips = [replace(clip, source_id=sha256_file(clip.path)[:16]) for clip in read_table(folder / "train.csv")]
+    write_table(folder / "train.csv", clips)
 
 
 def options(folder: Path, output: Path, *extra: str, config: str = "", stage: str = "stage1") -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from video_vae.config import load_config
 from video_vae.convert import import_checkpoint
-from video_vae.files import atomic_path
+from video_vae.models.build import save_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the model folder of a published checkpoint."""
     net = import_checkpoint(args.checkpoint, load_config(args.config), args.spatial)
-    with atomic_path(args.output) as folder:
-        net.save_pretrained(folder)
+    save_model(net, args.output)
     count = sum(tensor.numel() for tensor in net.state_dict().values())
     sys.stdout.write(f"{args.output}: {len(net.state_dict())} tensors, {count:,} numbers\n")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from video_vae.cli import main_for
 from video_vae.config import Config, load_config
+from video_vae.data.content import refuse_gone
 from video_vae.data.latents import LatentCache
 from video_vae.data.table import Clip, read_table
 from video_vae.data.transform import resize_crop, to_tensor
@@ -137,6 +138,7 @@ def measure(model: Any, reader: _Reader, clips: Sequence[Clip]) -> Measured:
             for latents in reader.windows(clip):
                 whole.add(model.temporal.encode(latents).latent_dist, latents.shape[2])
         except MediaError as error:
+            refuse_gone(clip, error)
             log.warning("%s (%s) is left out: %s", clip.clip_id, clip.path, error)
             whole = Measured(failed={clip.clip_id: str(error)})
         measured.take(whole)

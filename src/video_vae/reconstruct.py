@@ -22,6 +22,7 @@ import torch
 
 from video_vae.cli import main_for
 from video_vae.config import Config, load_config, parse_config
+from video_vae.data.content import gone
 from video_vae.data.storage import STORAGE
 from video_vae.data.table import Clip, read_table
 from video_vae.data.video import MediaError
@@ -52,6 +53,8 @@ class Outcome:
 
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+    """Those of the failed clips whose file is missing or changed, and what to do."""
     kept: int = 0
     frames: int = 0
 
@@ -205,6 +208,8 @@ def _make(maker: Maker, clip: Clip, outcome: Outcome, bar: Any) -> dict[str, str
     except (MediaError, UserError) as error:
         log.warning("%s (%s) failed: %s", clip.clip_id, clip.path, error)
         outcome.failed[clip.clip_id] = str(error)
+        if isinstance(error, MediaError) and error.gone:
+            outcome.gone[clip.clip_id] = gone(clip.path, str(error))
         return None
     outcome.frames += int(row["frames"])
     return row
@@ -215,6 +220,7 @@ def _merged(outcomes: Sequence[Outcome]) -> Outcome:
     for outcome in outcomes:
         merged.rows |= outcome.rows
         merged.failed |= outcome.failed
+        merged.gone |= outcome.gone
         merged.kept += outcome.kept
         merged.frames += outcome.frames
     return merged
@@ -229,7 +235,7 @@ def _write_lists(args: argparse.Namespace, maker: Maker, clips: Sequence[Clip], 
         if clip.clip_id in outcome.failed
     ]
     write_failed(beside(index, "failed.csv"), failed)
-    if rows or not clips or args.shards > 1:
+    if not outcome.gone and (rows or not clips or args.shards > 1):
         write_index(index, maker.variants.names, rows)
     else:
         index.unlink(missing_ok=True)
@@ -287,6 +293,8 @@ def _index(args: argparse.Namespace) -> Path:
 
 def _judge(outcome: Outcome, clips: int, args: argparse.Namespace) -> None:
     """Fail where nothing succeeded; one shard of several knows too little of the others to say so."""
+    if outcome.gone:  # a list without them would pass for the whole table's
+        raise UserError(next(iter(outcome.gone.values())))
     failed = len(outcome.failed)
     nothing = failed == clips and args.shards == 1
     if failed and (args.strict or nothing):

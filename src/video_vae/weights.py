@@ -19,10 +19,13 @@ from torch import Tensor
 
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
+from video_vae.models.identity import weights_sha256
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 
 log = logging.getLogger(__name__)
 
+SEAL = "weights_sha256"
+"""Entry of a file's metadata: hash of its tensors."""
 _PICKLES = {"alex": ("alexnet.ckpt", "AlexNet_0"), "vgg": ("vgg16.ckpt", "VGG16_0")}
 # (slice, layer, output channels, input channels, kernel side) of each convolution of the backbones, in order
 _CONVOLUTIONS = {
@@ -107,7 +110,11 @@ def convert_lpips(folder: str | Path, output: str | Path) -> None:
         digest = _check_fetched(source)
         tensors = _from_flax(arrays, root, net, source)
         with atomic_path(Path(output) / f"{net}.safetensors") as aside:
-            save_file(tensors, aside, {"net": net, "source": name, "source_sha256": digest})
+            save_file(
+                tensors,
+                aside,
+                {"net": net, "source": name, "source_sha256": digest, SEAL: weights_sha256(tensors)},
+            )
         log.info("%s: %d tensors of LPIPS %s", Path(output) / f"{net}.safetensors", len(tensors), net)
 
 
@@ -154,6 +161,7 @@ def load_lpips_weights(folder: str | Path, net: str) -> dict[str, Tensor]:
         )
     try:
         with safe_open(path, framework="pt") as stored:
+            sealed = (stored.metadata() or {}).get(SEAL)
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged: {error}; delete it and convert it again") from None
@@ -161,6 +169,8 @@ def load_lpips_weights(folder: str | Path, net: str) -> dict[str, Tensor]:
     wrong = sorted(name for name in shapes.keys() | tensors.keys() if shapes.get(name) != _shape(tensors.get(name)))
     if wrong:
         raise UserError(f"{path}: missing, unexpected or misshapen: {', '.join(wrong)}; convert it again")
+    if sealed is not None and weights_sha256(tensors) != sealed:
+        raise UserError(f"{path} is damaged: its weights are not what was written; delete it and convert it again")
     # the lpips package registers its heads twice
     tensors |= {f"lins.{index}.model.1.weight": tensors[f"lin{index}.model.1.weight"] for index in range(5)}
     for name, values in (("shift", _SHIFT), ("scale", _SCALE)):

@@ -38,9 +38,9 @@ def test_merged_moments_equal_those_of_all_values_at_once() -> None:
 def test_statistics_of_pixels_and_of_the_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_video_vae(tmp_path)
     clips = [make_clip(tmp_path, "a", 40), make_clip(tmp_path, "bb", 5)]
-    gone = make_clip(tmp_path, "gone", 9)
-    (tmp_path / "gone.mkv").unlink()
-    write_table(tmp_path / "test.csv", [*clips, gone])
+    broken = make_clip(tmp_path, "broken", 9)
+    (tmp_path / "broken.mkv").write_text("no video")
+    write_table(tmp_path / "test.csv", [*clips, broken])
     latents = []
     with torch.no_grad():
         for clip in clips:
@@ -50,7 +50,7 @@ def test_statistics_of_pixels_and_of_the_cache(tmp_path: Path, capsys: pytest.Ca
     found = measure(tmp_path)
     np.testing.assert_allclose(found["shift"], expected.mean(1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["scale"], expected.std(1, correction=0), rtol=1e-4)
-    assert (found["clips"], found["frames"], list(found["failed"])) == (2, 45, ["gone"])
+    assert (found["clips"], found["frames"], list(found["failed"])) == (2, 45, ["broken"])
     assert found["values_a_channel"] == expected.shape[1]
     assert all(sampled > mode for sampled, mode in zip(found["sampled_scale"], found["scale"], strict=True))
     assert capsys.readouterr().out.startswith("shift ")
@@ -62,4 +62,4 @@ def test_statistics_of_pixels_and_of_the_cache(tmp_path: Path, capsys: pytest.Ca
     cached = measure(tmp_path, f"--latents={tmp_path / 'cache.safetensors'}")
     np.testing.assert_allclose(cached["shift"], found["shift"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(cached["scale"], found["scale"], rtol=1e-4)
-    assert list(cached["failed"]) == ["gone"]
+    assert list(cached["failed"]) == ["broken"]

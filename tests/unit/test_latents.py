@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from video_vae.data.latents import LatentCache
 from video_vae.data.table import Clip, write_table
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.errors import UserError
+from video_vae.files import sha256_file
 from video_vae.models.identity import weights_sha256
 
 CONFIG = {"data": {"resolution": [32, 32]}, "latents": {"dtype": "float32"}, "spatial": {"pretrained": None}}
@@ -122,6 +124,19 @@ def test_damaged_files_are_refused(made: tuple[Path, AutoencoderKL, list[Clip]],
         LatentCache([folder / "spatial" / "diffusion_pytorch_model.safetensors"])
 
 
+def test_a_flipped_bit_is_noticed_when_its_frame_is_read(
+    made: tuple[Path, AutoencoderKL, list[Clip]], tmp_path: Path
+) -> None:
+    content = bytearray((made[0] / "0.safetensors").read_bytes())
+    rows = 8 + int.from_bytes(content[:8], "little")  # the first clip's rows, 512 bytes each, follow the header
+    content[rows + 3 * 512 + 5] ^= 16
+    (tmp_path / "0.safetensors").write_bytes(content)
+    cache = LatentCache([tmp_path / "0.safetensors"])
+    cache.window("long", 4, 8)
+    with pytest.raises(UserError, match=r"0.safetensors is damaged \(frames 2 to 5 of long are not what was written"):
+        cache.window("long", 2, 3)
+
+
 def test_a_cache_reaches_worker_processes(made: tuple[Path, AutoencoderKL, list[Clip]]) -> None:
     folder, _, _ = made
     cache = LatentCache([folder / "0.safetensors"])
@@ -144,21 +159,40 @@ def test_a_cut_off_run_goes_on_where_it_was(made: tuple[Path, AutoencoderKL, lis
     assert LatentCache([tmp_path / "all.safetensors"]).clip_ids == ["one", "two"]
 
 
-def test_clips_that_vanish_or_break_are_left_out_with_the_reason(
+def test_a_clip_that_vanished_stops_the_encoding_until_it_is_back(
+    made: tuple[Path, AutoencoderKL, list[Clip]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made[1].save_pretrained(tmp_path / "spatial")
+    clips = [make_clip(tmp_path, name, 6) for name in ("good", "gone")]
+    clips[0] = replace(clips[0], source_id=sha256_file(clips[0].path)[:16])
+    write_table(tmp_path / "train.csv", clips)
+    (tmp_path / "gone.mkv").rename(tmp_path / "elsewhere")
+    assert encode(tmp_path, output="all.safetensors") == 2
+    assert "gone.mkv: missing: no such file; put the file back" in capsys.readouterr().err
+    (tmp_path / "elsewhere").rename(tmp_path / "gone.mkv")
+    whole = (tmp_path / "good.mkv").read_bytes()
+    make_clip(tmp_path, "good", 7)
+    assert encode(tmp_path, output="other.safetensors") == 2
+    assert "good.mkv: changed: its content is not what the table lists" in capsys.readouterr().err
+    (tmp_path / "good.mkv").write_bytes(whole)
+    assert encode(tmp_path, output="all.safetensors") == 0
+    assert LatentCache([tmp_path / "all.safetensors"]).clip_ids == ["good", "gone"]
+
+
+def test_clips_that_do_not_decode_are_left_out_with_the_reason(
     made: tuple[Path, AutoencoderKL, list[Clip]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, net, _ = made
     net.save_pretrained(tmp_path / "spatial")
-    clips = [make_clip(tmp_path, name, 6) for name in ("good", "gone", "broken")]
+    clips = [make_clip(tmp_path, name, 6) for name in ("good", "broken")]
     write_table(tmp_path / "train.csv", clips)
-    (tmp_path / "gone.mkv").unlink()
     (tmp_path / "broken.mkv").write_bytes(b"not a video")
     assert encode(tmp_path, output="all.safetensors") == 0
     cache = LatentCache([tmp_path / "all.safetensors"])
-    assert cache.clip_ids == ["good"] and "missing" in cache.failed["gone"] and "broken" in cache.failed
-    with pytest.raises(UserError, match="gone is not in the latent cache \\(missing"):
-        cache.num_frames("gone")
-    (tmp_path / "good.mkv").unlink()
+    assert cache.clip_ids == ["good"] and "broken" in cache.failed
+    with pytest.raises(UserError, match=r"broken is not in the latent cache \(unreadable"):
+        cache.num_frames("broken")
+    (tmp_path / "good.mkv").write_bytes(b"no video either")
     assert encode(tmp_path, output="none.safetensors") == 2
-    assert "none of 3 clips can be encoded" in capsys.readouterr().err
+    assert "none of 2 clips can be encoded" in capsys.readouterr().err
     assert not (tmp_path / "none.safetensors").exists()

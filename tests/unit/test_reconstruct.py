@@ -193,12 +193,12 @@ def test_clips_of_other_weights_or_settings_are_never_kept(folder: Folder) -> No
 
 def test_a_bad_clip_is_listed_and_the_others_go_on(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     assert folder.run() == 0
-    (folder.path / "gone.mkv").unlink(missing_ok=True)
     (folder.path / "text.mp4").write_text("no video")
-    (folder.path / "short.mkv").unlink()  # was fine before, and its old reconstruction must not pass for a new one
+    (folder.path / "short.mkv").write_text(
+        "no video"
+    )  # was fine before, and its old reconstruction must not pass for a new one
     long, short, piece = folder.clips
     bad = [
-        replace(long, clip_id="gone", path=str(folder.path / "gone.mkv"), source_id="gone"),
         replace(long, clip_id="text", path=str(folder.path / "text.mp4"), source_id="text"),
         replace(piece, clip_id="cut", start_frame=20, num_frames=33, source_id="cut"),
         replace(short, source_id="changed"),
@@ -206,8 +206,8 @@ def test_a_bad_clip_is_listed_and_the_others_go_on(folder: Folder, capsys: pytes
     write_table(folder.path / "test.csv", [bad[0], long, *bad[1:]])
     assert folder.run() == 0
     failed = {row["clip_id"]: row for row in folder.rows("out/clips/failed.csv")}
-    assert set(failed) == {"gone", "text", "cut", "short"}
-    assert failed["gone"]["path"] == bad[0].path and "missing" in failed["gone"]["reason"]
+    assert set(failed) == {"text", "cut", "short"}
+    assert failed["text"]["path"] == bad[0].path and "unreadable" in failed["text"]["reason"]
     assert "truncated" in failed["cut"]["reason"]
     assert folder.names("ori") == folder.names("rec") == folder.names("spatial") == ["long.mkv"]
     assert [row["clip_id"] for row in folder.rows()] == ["long"]
@@ -216,6 +216,19 @@ def test_a_bad_clip_is_listed_and_the_others_go_on(folder: Folder, capsys: pytes
     assert folder.run() == 2
     assert "no clip could be reconstructed" in capsys.readouterr().err
     assert not (folder.path / "out/clips/index.csv").exists()
+
+
+def test_a_clip_that_is_gone_leaves_no_list_until_it_is_back(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.path / "short.mkv").rename(folder.path / "elsewhere")
+    assert folder.run() == 2
+    assert "short.mkv: missing: no such file; put the file back" in capsys.readouterr().err
+    assert not (folder.path / "out/clips/index.csv").exists()
+    (folder.path / "elsewhere").rename(folder.path / "short.mkv")
+    before = times(folder)
+    assert folder.run() == 0
+    assert remade(folder, before) == {"short"} and len(folder.rows()) == 3
 
 
 def test_shards_together_make_every_clip_once(folder: Folder) -> None:

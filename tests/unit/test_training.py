@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,18 @@ from typing import Any
 import pytest
 import torch
 
-from training_material import BASE, STAGE, cached, log_lines, make_data, options, settings, train_here, weights
+from training_material import (
+    BASE,
+    STAGE,
+    cached,
+    hash_sources,
+    log_lines,
+    make_data,
+    options,
+    settings,
+    train_here,
+    weights,
+)
 from video_vae.config import Spatial, load_config
 from video_vae.data.latents import LatentCache
 from video_vae.data.table import read_table
@@ -254,11 +266,33 @@ def test_a_clip_that_does_not_decode_is_named_and_replaced_the_same_way_each_tim
     assert failed and {line["path"] for line in failed} == {str(broken / "bb.mkv")}
 
 
+@pytest.mark.parametrize("fault", ["deleted", "replaced", "emptied"])
+def test_a_clip_that_is_gone_stops_the_training_and_costs_nothing_once_it_is_back(tmp_path: Path, fault: str) -> None:
+    make_data(tmp_path)
+    hash_sources(tmp_path)
+    config = settings(steps=4, image_share=0.0, validate_every=4)
+    clip = tmp_path / "bb.mkv"
+    train_here(options(tmp_path, tmp_path / "whole" / "out", config=config))
+    whole = clip.read_bytes()
+    clip.unlink()
+    if fault == "replaced":
+        shutil.copy(tmp_path / "ccc.mkv", clip)
+    elif fault == "emptied":
+        clip.touch()
+    arguments = options(tmp_path, tmp_path / "again" / "out", config=config)
+    with pytest.raises(UserError, match=r"bb.mkv: (missing|changed): .*; put the file back, then the same command"):
+        train_here(arguments)
+    clip.write_bytes(whole)
+    train_here(arguments)
+    assert same(weights(tmp_path / "whole" / "out"), weights(tmp_path / "again" / "out"))
+    assert not log_lines(tmp_path / "again" / "out" / "log.jsonl", "failed_clip")
+
+
 def test_too_many_failed_clips_stop_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_module, "FAIR_DRAWS", 1)
     make_data(tmp_path)
     for name in ("bb", "ccc"):
-        (tmp_path / f"{name}.mkv").unlink()
+        (tmp_path / f"{name}.mkv").write_text("no video")
     with pytest.raises(UserError, match=r"drawn clips could not be read, more than data.max_failed_share 0.05"):
         train_here(options(tmp_path, tmp_path / "out"))
 

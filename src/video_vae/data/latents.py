@@ -2,14 +2,16 @@
 
 A cache is a set of safetensors files, one a shard. A file holds one tensor a clip, (T,8,h,w): means and
 log-variances of the unscaled spatial latents, stacked on the channels. Frames are rows, so that a window is one
-contiguous piece of the file, and files are memory-mapped, so that only that piece is read.
+contiguous piece of the file, and files are memory-mapped, so that only that piece is read. Every row has a checksum,
+compared each time that the row is read.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import logging
 import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +24,13 @@ from torch import Tensor
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 
-FORMAT = "video-vae latents 1"
+log = logging.getLogger(__name__)
+
+FORMAT = "video-vae latents 2"
+UNCHECKED = "video-vae latents 1"
+"""Files of an earlier version, without checksums."""
+CHECKSUMS = "/crc32"
+"""Tensor of the rows' checksums, in the order of the file; no clip has such a name."""
 NOTE = "video_vae_latents"
 CHANNELS = 8
 Dtype = Literal["float16", "float32"]
@@ -40,21 +48,24 @@ def write_latents(
         "__metadata__": {"format": FORMAT, NOTE: json.dumps(note, sort_keys=True, separators=(",", ":"))}
     }
     offset = 0
-    for clip_id in parts:
-        size = int(np.prod(shapes[clip_id])) * np.dtype(dtype).itemsize
-        header[clip_id] = {
-            "dtype": _CODES[dtype],
-            "shape": list(shapes[clip_id]),
-            "data_offsets": [offset, offset + size],
-        }
+    rows = sum(shapes[clip_id][0] for clip_id in parts)
+    shaped = {clip_id: (_CODES[dtype], shapes[clip_id], np.dtype(dtype).itemsize) for clip_id in parts}
+    for name, (code, shape, itemsize) in (shaped | {CHECKSUMS: ("I64", (rows,), 8)}).items():
+        size = int(np.prod(shape)) * itemsize
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with atomic_path(path) as aside, aside.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
-        for part in parts.values():
+        checksums: list[int] = []
+        for clip_id, part in parts.items():
+            row = int(np.prod(shapes[clip_id][1:])) * np.dtype(dtype).itemsize
             with part.open("rb") as source:
-                shutil.copyfileobj(source, stream, 1 << 20)
+                while piece := source.read(row):
+                    checksums.append(zlib.crc32(piece))
+                    stream.write(piece)
+        stream.write(np.array(checksums, dtype="<i8").data)
         if stream.tell() != 8 + len(text) + offset:
             raise ValueError(f"{path}: the parts hold {stream.tell() - 8 - len(text)} bytes, not {offset}")
 
@@ -83,7 +94,8 @@ class LatentCache:
         frame_interval: int | None = None,
     ) -> None:
         self._handles: dict[Path, Any] = {}
-        self._places: dict[str, tuple[Path, int]] = {}
+        self._places: dict[str, tuple[Path, int, int]] = {}
+        self._unchecked: set[Path] = set()
         self._latent_size: tuple[int, int] | None = None
         self.failed: dict[str, str] = {}
         """Clips that could not be encoded, and why."""
@@ -126,7 +138,7 @@ class LatentCache:
         Raises:
             UserError: if the clip is not in the cache.
         """
-        return self._place(clip_id)[1]
+        return self._place(clip_id)[2]
 
     def window(self, clip_id: str, start: int, length: int) -> Tensor:
         """Read moments of frames `start` to `start + length`: float32 (8,length,h,w), means before log-variances.
@@ -135,16 +147,22 @@ class LatentCache:
             UserError: if the clip is not in the cache, or its file changed or broke meanwhile.
             ValueError: if the window does not lie within the clip.
         """
-        path, frames = self._place(clip_id)
+        path, first, frames = self._place(clip_id)
         if not 0 <= start < start + length <= frames:
             raise ValueError(f"{clip_id}: frames {start} to {start + length} asked for, {frames} cached")
         try:
-            piece = self._open(path).get_slice(clip_id)[start : start + length]
-        except (SafetensorError, OSError) as error:
+            stored = self._open(path)
+            piece = stored.get_slice(clip_id)[start : start + length]
+            if path not in self._unchecked:
+                checksums = stored.get_slice(CHECKSUMS)[first + start : first + start + length].tolist()
+                if checksums != [zlib.crc32(row) for row in piece.numpy()]:
+                    raise ValueError(f"frames {start} to {start + length} of {clip_id} are not what was written")
+        except (SafetensorError, OSError, ValueError) as error:
             raise _broken(path, error) from None
         return torch.as_tensor(piece).float().transpose(0, 1).contiguous()
 
-    def _place(self, clip_id: str) -> tuple[Path, int]:
+    def _place(self, clip_id: str) -> tuple[Path, int, int]:
+        """Return a clip's file, the number of its first row there, and of its rows."""
         try:
             return self._places[clip_id]
         except KeyError:
@@ -162,16 +180,21 @@ class LatentCache:
         try:
             stored = self._open(path)
             metadata = stored.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if metadata.get("format") not in (FORMAT, UNCHECKED):
                 raise UserError(f"{path} is not a latent cache; make one with encode-latents")
-            for clip_id in stored.keys():  # noqa: SIM118 (not a dict)
-                self._add(path, clip_id, stored.get_slice(clip_id).get_shape())
+            if metadata["format"] == UNCHECKED:
+                self._unchecked.add(path)
+                log.warning("%s has no checksums; delete it and encode the clips again to have damage noticed", path)
+            rows = 0
+            for clip_id in stored.offset_keys():
+                if clip_id != CHECKSUMS:
+                    rows += self._add(path, clip_id, rows, stored.get_slice(clip_id).get_shape())
             note: dict[str, Any] = json.loads(metadata[NOTE])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise _broken(path, error) from None
         return note
 
-    def _add(self, path: Path, clip_id: str, shape: Sequence[int]) -> None:
+    def _add(self, path: Path, clip_id: str, first: int, shape: Sequence[int]) -> int:
         if clip_id in self._places:
             raise UserError(f"clip {clip_id} is in both {self._places[clip_id][0]} and {path}; give one cache only")
         size = (shape[2], shape[3]) if len(shape) == 4 and shape[1] == CHANNELS else None
@@ -180,7 +203,8 @@ class LatentCache:
                 f"{path}: {clip_id} has shape {list(shape)}, not that of the other clips; encode them again"
             )
         self._latent_size = size
-        self._places[clip_id] = (path, shape[0])
+        self._places[clip_id] = (path, first, shape[0])
+        return shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handles": {}}  # every process maps the files itself

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
@@ -24,12 +23,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from video_vae.data.content import MediaError, check_content, check_exists, message
 from video_vae.data.table import Clip, Kind
 
 Frames = NDArray[np.uint8]
 """Frames as a player would show them: uint8 (T,H,W,3), RGB."""
-
-Reason = Literal["unreadable", "truncated", "too short", "too small", "duplicate", "missing", "outside"]
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".jxl", ".pgm", ".png", ".ppm", ".tga", ".tif"}
@@ -48,19 +46,6 @@ MISSING_SHARE = 0.05
 
 RATE_TOLERANCE = 0.05
 """Share by which the announced frame rate may differ from the time stamps' before they are believed instead."""
-
-
-class MediaError(Exception):
-    """A file cannot be used: `reason` is the word of rejected.csv, `detail` says what was seen."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        """Join reason and detail."""
-        return f"{self.reason}: {self.detail}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +107,17 @@ def read_clip(clip: Clip, indices: Sequence[int] | None = None) -> Frames:
     """Read frames of a clip, by their index from the start of the clip; all frames where none are named.
 
     Raises:
-        MediaError: if the file is gone or a frame cannot be decoded.
+        MediaError: if the file is gone or another than the table was made from, or a frame cannot be decoded.
     """
-    if clip.kind == "image":
-        image = read_image(clip.path)
-        return image if indices is None else np.repeat(image, len(indices), axis=0)
-    wanted = range(clip.num_frames) if indices is None else indices
-    return read_frames(clip.path, [clip.start_frame + index for index in wanted])
+    check_content(clip)
+    try:
+        if clip.kind == "image":
+            image = read_image(clip.path)
+            return image if indices is None else np.repeat(image, len(indices), axis=0)
+        wanted = range(clip.num_frames) if indices is None else indices
+        return read_frames(clip.path, [clip.start_frame + index for index in wanted])
+    finally:
+        check_content(clip)  # it may have been written to meanwhile
 
 
 def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
@@ -257,7 +246,7 @@ def _scan(path: str, size: int, changed: int) -> _Index:
                     if packet.is_keyframe and packet.pts is not None:
                         keys.append(packet.pts)
         except av.FFmpegError as error:
-            problem = f"reading stops after {len(stamps)} frames: {_message(error)}"
+            problem = f"reading stops after {len(stamps)} frames: {message(error)}"
         problem = problem or _shortfall(container, stream, stamps)
     known = sorted(stamp for stamp in stamps if stamp is not None and keys and stamp >= min(keys))
     regular = None not in stamps and len(set(known)) == len(known) and seekable
@@ -289,7 +278,7 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise _unopened(path, f"cannot be opened as a video: {_message(error)}") from None
+        raise _unopened(path, f"cannot be opened as a video: {message(error)}") from None
     with container:
         streams = [stream for stream in container.streams.video if not _is_cover(stream)]
         if not streams:
@@ -298,7 +287,7 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         try:
             yield container, streams[0]
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise MediaError("truncated", f"decoding stops: {_message(error)}") from None
+            raise MediaError("truncated", f"decoding stops: {message(error)}") from None
 
 
 def _unopened(path: str | Path, detail: str) -> MediaError:
@@ -324,10 +313,6 @@ def _lacks_end(path: Path) -> bool:
 
 def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & type(stream.disposition).attached_pic)
-
-
-def _message(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
 def _rgb(frame: VideoFrame) -> Frames:
@@ -357,19 +342,4 @@ def read_image(path: str | Path) -> Frames:
     except Image.DecompressionBombError as error:
         raise MediaError("unreadable", str(error)) from None
     except (OSError, ValueError, SyntaxError) as error:
-        raise MediaError("truncated" if "truncated" in str(error) else "unreadable", _message(error)) from None
-
-
-def check_exists(path: str | Path) -> None:
-    """Raise a MediaError that says why, unless `path` is a file with content."""
-    file = Path(path)
-    try:
-        size = file.stat().st_size
-    except FileNotFoundError:
-        raise MediaError("missing", "no such file") from None
-    except OSError as error:
-        raise MediaError("unreadable", _message(error)) from None
-    if not file.is_file():
-        raise MediaError("unreadable", "not a file")
-    if size == 0:
-        raise MediaError("unreadable", "empty file (0 bytes)")
+        raise MediaError("truncated" if "truncated" in str(error) else "unreadable", message(error)) from None

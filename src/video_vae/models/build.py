@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ModelMixin
 
 from video_vae import config as settings
 from video_vae.errors import UserError
+from video_vae.files import atomic_path, sha256_file
 from video_vae.models.init import start_as_interpolation
 from video_vae.models.temporal import TemporalAutoencoderKL
 from video_vae.models.video import VideoAutoencoderKL
 
+CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+SEAL = "_weights_sha256"
+"""Entry of config.json: hash of the weights beside it. The library passes over names that begin so."""
+
+
+def save_model(net: ModelMixin, folder: Path) -> None:
+    """Write a net in diffusers format, whole or not at all, with the hash of its weights in its config.json."""
+    with atomic_path(folder) as aside:
+        net.save_pretrained(aside)
+        values = json.loads((aside / CONFIG).read_text(encoding="utf-8"))
+        values[SEAL] = sha256_file(aside / WEIGHTS)
+        (aside / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def check_seal(folder: Path) -> None:
+    """Compare the weights of a folder with the hash that its config.json has, if it has one.
+
+    Raises:
+        UserError: if they differ: a model that loads may still be damaged.
+    """
+    weights = folder / WEIGHTS
+    try:
+        sealed = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get(SEAL)
+    except (OSError, ValueError, AttributeError):
+        return  # what the library says of it is said elsewhere
+    if sealed is not None and (not weights.is_file() or sha256_file(weights) != sealed):
+        raise UserError(f"{weights} is damaged: its hash is not that in {CONFIG}; delete {folder}, then make it again")
 
 
 def load_spatial(spatial: settings.Spatial, folder: Path | None = None) -> AutoencoderKL:
@@ -30,6 +58,8 @@ def load_spatial(spatial: settings.Spatial, folder: Path | None = None) -> Autoe
     subfolder = None if folder is not None else spatial.subfolder
     if local and spatial.sha256 is not None:
         _check_hash(Path(source) / (subfolder or "") / WEIGHTS, spatial.sha256)
+    if local:
+        check_seal(Path(source) / (subfolder or ""))
     try:
         return AutoencoderKL.from_pretrained(
             source, subfolder=subfolder, local_files_only=local, use_safetensors=True, low_cpu_mem_usage=False
@@ -45,7 +75,7 @@ def load_spatial(spatial: settings.Spatial, folder: Path | None = None) -> Autoe
 def _check_hash(path: Path, expected: str) -> None:
     if not path.is_file():
         raise UserError(f"spatial VAE: {path} is missing; spatial.sha256 is checked against it")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_file(path)
     if found != expected:
         raise UserError(f"spatial VAE: {path} has sha256 {found}, but spatial.sha256 says {expected}")
 
@@ -82,8 +112,9 @@ def load_video_vae(folder: Path) -> VideoAutoencoderKL:
     Raises:
         UserError: if the folder holds no such model, or a broken one.
     """
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file():
         raise UserError(f"model {folder}: no config.json there; give a stage's model folder")
+    check_seal(folder)
     try:
         return VideoAutoencoderKL.from_pretrained(str(folder), local_files_only=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:

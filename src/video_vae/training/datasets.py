@@ -100,6 +100,8 @@ class Failure:
 
     path: str
     reason: str
+    gone: bool = False
+    """The file is missing or changed: no fault of the clip's own."""
 
 
 @dataclass(kw_only=True)
@@ -148,7 +150,7 @@ def _read_position(
         try:
             return window, source.read(window)
         except MediaError as error:
-            failures.append(Failure(path=source.clips[window.row].path, reason=str(error)))
+            failures.append(Failure(path=source.clips[window.row].path, reason=str(error), gone=error.gone))
     raise UserError(
         f"step {step}: {ATTEMPTS} draws one after another could not be read, the last one {failures[-1].path} "
         f"({failures[-1].reason}); see whether the files are still there"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.files import atomic_path
+from video_vae.models.build import save_model
 from video_vae.models.video import VideoAutoencoderKL
 from video_vae.provenance import RECORD, path_record, write_json_atomic
 from video_vae.training.ema import WeightAverage
@@ -25,20 +26,15 @@ def export(
     """
     output.mkdir(parents=True, exist_ok=True)
     (output / RECORD).unlink(missing_ok=True)
-    _save(vae, output / (MODEL if average is None else RAW_MODEL))
+    save_model(vae, output / (MODEL if average is None else RAW_MODEL))
     if average is None:
         shutil.rmtree(output / RAW_MODEL, ignore_errors=True)
     else:
         with average.applied():
-            _save(vae, output / MODEL)
+            save_model(vae, output / MODEL)
     if journal.path is not None:
         with atomic_path(output / journal.path.name) as aside:
             shutil.copyfile(journal.path, aside)
     names = [MODEL, *([] if average is None else [RAW_MODEL]), *([journal.path.name] if journal.path else [])]
     written = {name: path_record(output / name) for name in names}
     write_json_atomic(output / RECORD, record | {"outputs": written})
-
-
-def _save(vae: VideoAutoencoderKL, folder: Path) -> None:
-    with atomic_path(folder) as aside:
-        vae.save_pretrained(aside)

@@ -7,9 +7,9 @@ position in the batch) alone, so a resumed run sees what an uninterrupted one se
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +22,17 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from video_vae.config import Config, Data, SpatialTraining, load_config
+from video_vae.data.content import refuse_gone
 from video_vae.data.table import Clip, read_table
 from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
+from video_vae.models.build import save_model
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, path_record, run_record, write_json_atomic
+from video_vae.training.checkpoint import CheckpointStore, State, optimizer_state, optimizer_tensors
 
 LOG = logging.getLogger(__name__)
 STORED_SIDE = 512
@@ -96,6 +99,7 @@ def load_frames(clips: Sequence[Clip], smallest: int) -> tuple[list[Frames], lis
         try:
             frames = read_clip(clip)
         except MediaError as error:
+            refuse_gone(clip, error)
             LOG.warning("%s left out: %s", clip.path, error)
             continue
         height, width = frames.shape[1:3]
@@ -117,9 +121,9 @@ def moments(net: AutoencoderKL, x: Tensor) -> DiagonalGaussian:
 class SpatialTrainer:
     """Train the net by L1 and KL, keep an average of its weights, resume where it was stopped."""
 
-    def __init__(self, config: Config, crops: Crops, held_out: Tensor | None, state: Path) -> None:
+    def __init__(self, config: Config, crops: Crops, held_out: Tensor | None, store: CheckpointStore) -> None:
         self.settings = config.spatial.training
-        self.crops, self.held_out, self.state, self.seed = crops, held_out, state, config.seed
+        self.crops, self.held_out, self.store, self.seed = crops, held_out, store, config.seed
         self.net = build(self.settings, config.seed)
         self.average = build(self.settings, config.seed).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
@@ -189,25 +193,24 @@ class SpatialTrainer:
         bar.close()
 
     def _save(self) -> None:
-        values = {
-            "step": self.step,
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "log": json.dumps(self.log),
-        }
-        with atomic_path(self.state) as aside:
-            torch.save(values, aside)
+        tensors = optimizer_tensors(self.optimizer.state_dict(), self._names())
+        for part, net in (("net", self.net), ("average", self.average)):
+            tensors |= {f"{part}.{name}": value for name, value in net.state_dict().items()}
+        self.store.save(State(step=self.step, tensors=tensors, values={"log": self.log}))
 
     def _resume(self) -> None:
-        if not self.state.is_file():
+        state = self.store.newest()
+        if state is None:
             return
-        values = torch.load(self.state, weights_only=True)
-        self.net.load_state_dict(values["net"])
-        self.average.load_state_dict(values["average"])
-        self.optimizer.load_state_dict(values["optimizer"])
-        self.step, self.log = values["step"], json.loads(values["log"])
-        LOG.info("resumed at step %d from %s", self.step, self.state)
+        for part, net in (("net", self.net), ("average", self.average)):
+            net.load_state_dict({name: state.tensors[f"{part}.{name}"] for name in net.state_dict()})
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(optimizer_state(state.tensors, self._names(), groups))
+        self.step, self.log = state.step, state.values["log"]
+        LOG.info("resumed after step %d, from %s", self.step, self.store.path(self.step))
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.net.named_parameters()]
 
     @torch.no_grad()
     def normalise_latents(self) -> None:
@@ -243,7 +246,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-path", type=Path, required=True, metavar="CSV", help="table of training clips")
     parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips, for the PSNR only")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, diffusers format")
-    parser.add_argument("--state", type=Path, metavar="FILE", help="resume state [beside the output]")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="resume states go here [state beside the output]")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -259,17 +262,18 @@ def run(args: argparse.Namespace) -> None:
         config.seed,
         [[c.source_id, c.start_frame] for c in clips],
     ]
-    state = args.state or args.output.parent / "state" / "spatial" / f"{fingerprint(described)}.pt"
-    state.parent.mkdir(parents=True, exist_ok=True)
+    name = fingerprint(described)
+    store = CheckpointStore((args.state or args.output.parent / "state") / "spatial" / name, name, keep=2)
     crops = Crops(*load_frames(clips, config.spatial.training.crop), config.spatial.training, config.seed)
     held_out = held_out_frames(read_table(args.valid_path), config.data) if args.valid_path else None
-    trainer = SpatialTrainer(config, crops, held_out, state)
-    trainer.train()
+    trainer = SpatialTrainer(config, crops, held_out, store)
+    with store.locked():
+        trainer.train()
     trainer.normalise_latents()
     inputs = {"train": args.data_path} | ({"test": args.valid_path} if args.valid_path else {})
     with atomic_path(args.output) as folder:
-        trainer.average.save_pretrained(folder)
+        save_model(trainer.average, folder)
         record = run_record("train-spatial", config, inputs, started=started, psnr=trainer.validate(), log=trainer.log)
         record["outputs"] = {"model": path_record(folder, args.output)}
         write_json_atomic(folder / RECORD, record)
-    state.unlink(missing_ok=True)
+    shutil.rmtree(store.folder)

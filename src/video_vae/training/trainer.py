@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from video_vae.config import Stage
+from video_vae.data.content import gone
 from video_vae.errors import UserError
 from video_vae.progress import progress
 from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
@@ -118,7 +119,8 @@ class Trainer:
         or 75 when the time was up. The state is saved either way.
 
         Raises:
-            UserError: if a loss or gradient is not finite, or too many clips fail; the state before the step is saved.
+            UserError: if a loss or gradient is not finite, a clip's file is gone, or too many clips fail; the state
+                before the step is saved.
         """
         self._resume()
         steps = range(self.counters.step + 1, self.task.steps + 1)
@@ -247,11 +249,17 @@ class Trainer:
     def _report_failures(self, batch: Batch, agreed: Agreed) -> None:
         if not agreed.failed:
             return
-        for failure in chain.from_iterable(self.ranks.gather(batch.failures)):
-            self.journal.write("failed_clip", batch.step, path=failure.path, reason=failure.reason)
-            if self.ranks.first and failure.path not in self._reported:
+        failures = list(chain.from_iterable(self.ranks.gather(batch.failures)))
+        for failure in failures:
+            self.journal.write(
+                "gone_clip" if failure.gone else "failed_clip", batch.step, path=failure.path, reason=failure.reason
+            )
+            if self.ranks.first and not failure.gone and failure.path not in self._reported:
                 log.warning("step %d: %s: %s; other clips take its place", batch.step, failure.path, failure.reason)
                 self._reported.add(failure.path)
+        lost = next((failure for failure in failures if failure.gone), None)
+        if lost is not None:
+            self._give_up(f"{self.task.name}, step {batch.step}: {gone(lost.path, lost.reason)}")
         drawn, failed = self.counters.drawn + agreed.drawn, self.counters.failed + agreed.failed
         if failed > self.task.max_failed_share * max(drawn, FAIR_DRAWS):
             self._give_up(

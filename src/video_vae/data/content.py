@@ -1,0 +1,94 @@
+"""Tell files that cannot be used from files that are not there any more, or not what they were."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from video_vae.data.table import Clip
+from video_vae.errors import UserError
+from video_vae.files import sha256_file
+
+Reason = Literal["unreadable", "truncated", "too short", "too small", "duplicate", "missing", "changed", "outside"]
+
+_HASH = re.compile("[0-9a-f]{16}")
+
+
+class MediaError(Exception):
+    """A file cannot be used: `reason` is the word of rejected.csv, `detail` says what was seen."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether the file that the table was made from is not there; another time it may be."""
+        return self.reason in ("missing", "changed")
+
+    def __str__(self) -> str:
+        """Join reason and detail."""
+        return f"{self.reason}: {self.detail}"
+
+
+def check_content(clip: Clip) -> None:
+    """See that a clip's file is still the one whose hash the table has; a file that stays as it is is hashed once.
+
+    Raises:
+        MediaError: if it is missing or changed.
+    """
+    if not _HASH.fullmatch(clip.source_id):  # tables that no manifest wrote may name their sources in other ways
+        check_exists(clip.path)
+        return
+    try:
+        status = Path(clip.path).stat()
+        found = _content(clip.path, status.st_size, status.st_mtime_ns, status.st_ino)
+    except OSError as error:
+        raise MediaError("missing", message(error)) from None
+    if found != clip.source_id:
+        raise MediaError("changed", f"its content is not what the table lists (source_id {clip.source_id})")
+
+
+@lru_cache(maxsize=1 << 18)
+def _content(path: str, size: int, changed: int, inode: int) -> str:
+    """Return the `source_id` of a file (the other arguments make a new file a new key)."""
+    del size, changed, inode
+    return sha256_file(path)[:16]
+
+
+def check_exists(path: str | Path) -> None:
+    """Raise a MediaError that says why, unless `path` is a file with content."""
+    file = Path(path)
+    try:
+        size = file.stat().st_size
+    except FileNotFoundError:
+        raise MediaError("missing", "no such file") from None
+    except OSError as error:
+        raise MediaError("unreadable", message(error)) from None
+    if not file.is_file():
+        raise MediaError("unreadable", "not a file")
+    if size == 0:
+        raise MediaError("unreadable", "empty file (0 bytes)")
+
+
+def refuse_gone(clip: Clip, error: MediaError) -> None:
+    """Stop where a clip's file is not there: going on without it would make another result than the table stands for.
+
+    Raises:
+        UserError: if it is missing or changed.
+    """
+    if error.gone:
+        raise UserError(gone(clip.path, str(error))) from None
+
+
+def gone(path: str, reason: str) -> str:
+    """Say what to do about a file that is missing or changed since the table was made."""
+    return f"{path}: {reason}; put the file back, then the same command goes on, or make the manifest anew without it"
+
+
+def message(error: Exception) -> str:
+    """Write an error of a library or the system in one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
