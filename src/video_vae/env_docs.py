@@ -1,8 +1,12 @@
-"""Generate the conda environments of the rules from requirements.lock: the same packages, by version and hash."""
+"""Generate from requirements.lock what installs it elsewhere: conda environments, a Containerfile, an Apptainer file.
+
+All hold the same packages, by version and hash, with the same Python and pip.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -18,7 +22,9 @@ FOLDER = Path("envs")
 PYTHON = "3.11.7"
 """The Python that the lock was tested with."""
 PIP = "24.0"
-"""The pip that installs the pip part: every version since 22 checks hashes."""
+"""The pip that installs the packages: every version since 22 checks hashes."""
+PIP_SHA256 = "ba0d021a166865d2265246961bec0152ff124de910c5cc39f1156ce3fa7c69dc"
+BASE_IMAGE = f"docker.io/library/python:{PYTHON}-slim-bookworm"
 ENVIRONMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "video-vae": ("Everything that the lock pins, for the rules that compute", ()),
     "fetch": ("For fetch_package, which needs the network and no torch", ("pydantic", "pyyaml", "tqdm")),
@@ -52,6 +58,47 @@ dependencies:
   - pip={pip}
   - pip:
 """
+
+
+IMAGE_HEAD = """\
+# Generated from requirements.lock by `make config`; do not edit. The packages of the lock, by version and hash,
+# and git, with which a run says what code made it. No code of this project: a job brings its checkout's. Build it with
+#     {build}
+"""
+CONTAINERFILE = """\
+FROM {base}
+LABEL video-vae.lock=sha256:{digest}
+COPY requirements.lock /opt/video-vae/requirements.lock
+RUN {steps}
+ENV PATH=/opt/video-vae/env/bin:$PATH
+"""
+APPTAINER = """\
+Bootstrap: docker
+From: {base}
+
+%labels
+    video-vae.lock sha256:{digest}
+
+%files
+    requirements.lock /opt/video-vae/requirements.lock
+
+%post
+    set -e
+    {steps}
+
+%environment
+    export PATH=/opt/video-vae/env/bin:$PATH
+"""
+STEPS = (
+    "apt-get update",
+    "apt-get install --yes --no-install-recommends git",
+    "rm -rf /var/lib/apt/lists/*",
+    "python -m venv /opt/video-vae/env",
+    "echo 'pip=={pip} --hash=sha256:{pip_sha256}' > /opt/video-vae/pip.txt",
+    "/opt/video-vae/env/bin/python -m pip install --no-cache-dir --require-hashes --requirement /opt/video-vae/pip.txt",
+    "/opt/video-vae/env/bin/python -m pip install --no-cache-dir --require-hashes --no-deps"
+    " --requirement /opt/video-vae/requirements.lock",
+)
 
 
 def requirements(lock: str) -> Iterator[str]:
@@ -122,9 +169,22 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def image_texts(lock: str) -> dict[Path, str]:
+    """Write the Containerfile and the Apptainer definition of an image that holds a lock's packages."""
+    steps = [step.format(pip=PIP, pip_sha256=PIP_SHA256) for step in STEPS]
+    values = {"base": BASE_IMAGE, "digest": hashlib.sha256(lock.encode()).hexdigest()}
+    return {
+        Path("Containerfile"): IMAGE_HEAD.format(build="podman build --tag video-vae .")
+        + CONTAINERFILE.format(**values, steps=" \\\n && ".join(steps)),
+        FOLDER / "video-vae.def": IMAGE_HEAD.format(build="apptainer build envs/video-vae.sif envs/video-vae.def")
+        + APPTAINER.format(**values, steps="\n    ".join(steps)),
+    }
+
+
 def generated(lock: str) -> dict[Path, str]:
     """Write every file that is made from a lock: path in the checkout -> text."""
-    return {FOLDER / f"{name}.yaml": environment_text(name, lock) for name in ENVIRONMENTS}
+    environments = {FOLDER / f"{name}.yaml": environment_text(name, lock) for name in ENVIRONMENTS}
+    return environments | image_texts(lock)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +194,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the conda environments, or check that they are up to date."""
+    """Write the environments and image files, or check that they are up to date."""
     try:
         lock = (args.root / LOCK).read_text(encoding="utf-8")
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -55,6 +56,18 @@ def test_conda_installs_what_the_lock_pins_and_nothing_else() -> None:
         assert conda == [f"python={PYTHON}", f"pip={PIP}"]
         assert packages <= everything
     assert _environment("video-vae")[1] == everything
+
+
+def test_images_install_the_lock_with_the_same_python_and_pip() -> None:
+    container = (ROOT / "Containerfile").read_text(encoding="utf-8").replace(" \\\n && ", "\n")
+    apptainer = (ROOT / "envs/video-vae.def").read_text(encoding="utf-8")
+    digest = hashlib.sha256((ROOT / LOCK).read_bytes()).hexdigest()
+    steps = [line.strip() for line in apptainer.partition("%post")[2].partition("%environment")[0].splitlines()]
+    assert steps[2:-1] and "\n".join(steps[2:-1]) in container
+    for text in (container, apptainer):
+        assert f"python:{PYTHON}-slim" in text and f"pip=={PIP} --hash=sha256:" in text and digest in text
+        assert "--require-hashes --no-deps --requirement /opt/video-vae/requirements.lock" in text
+    assert (ROOT / ".dockerignore").read_text(encoding="utf-8").endswith(f"*\n!{LOCK}\n")
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -19,6 +19,7 @@ CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles
 
 # Jobs use this checkout's package with Snakemake's own interpreter; a conda environment's bin comes before both.
 os.environ.update(
+    VIDEO_VAE_SRC=SRC,
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")])),
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]),
     # Every job's record names the config files that its settings were cut from.
@@ -27,10 +28,12 @@ os.environ.update(
     OMP_WAIT_POLICY=os.getenv("OMP_WAIT_POLICY", "PASSIVE"),
 )
 
+# Snakemake takes PYTHONPATH away from jobs in conda environments: each job's shell gives it back.
 # `logged FILE COMMAND...` shows a command's output and keeps it; tee outlives the signals that a training answers
 # by saving itself.
 shell.prefix(
-    'set -euo pipefail; logged() {{ local file=$1; shift; "$@" 2>&1 | (trap "" HUP INT TERM; exec tee "$file"); }}; '
+    "set -euo pipefail; export PYTHONPATH=${{PYTHONPATH:-$VIDEO_VAE_SRC}}; "
+    'logged() {{ local file=$1; shift; "$@" 2>&1 | (trap "" HUP INT TERM; exec tee "$file"); }}; '
 )
 
 # What a job that computes asks for where no profile says more: one rank, any GPU. More than one rank a node and the
@@ -88,9 +91,9 @@ def source_files(wildcards):
     return [source for source in RUNS[wildcards.experiment].data.sources]
 
 
-def package_listings(wildcards):
+def package_listings(experiment):
     """List what the fetched packages of a run's data hold."""
-    return [f"resources/{name}/files.json" for name in RUNS[wildcards.experiment].data.packages]
+    return [f"resources/{name}/files.json" for name in RUNS[experiment].data.packages]
 
 
 def spatial_folder(experiment):

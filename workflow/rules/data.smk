@@ -4,7 +4,7 @@
 rule prepare_manifest:
     input:
         sources=source_files,
-        packages=package_listings,
+        packages=lambda wildcards: package_listings(wildcards.experiment),
     output:
         manifest="results/{experiment}/data/manifest.csv",
         rejected="results/{experiment}/data/rejected.csv",
