@@ -20,6 +20,7 @@ from video_vae import __version__
 from video_vae.commands import COMMANDS, command_parser, top_parser
 from video_vae.errors import UserError
 from video_vae.files import unwritable
+from video_vae.owner import end_with_owner
 
 CRASH_STATUS = 1
 USAGE_STATUS = 2
@@ -95,6 +96,7 @@ def run_command(name: str, arguments: Sequence[str], prog: str, debug: bool = Fa
         module = importlib.import_module(COMMANDS[name].module)
         args = command_parser(name, module, prog).parse_args(arguments)
         _log_to_stderr()
+        end_with_owner()
         module.run(args)
 
     return _guarded(name, action, debug or "--debug" in arguments)

@@ -25,6 +25,7 @@ from video_vae.claims import claim, visible_gpus
 from video_vae.cli import RANK_SHOWN
 from video_vae.errors import UserError
 from video_vae.files import temporary_folder
+from video_vae.owner import end_with_owner
 
 PORTS = range(20_000, 60_000)
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
@@ -254,6 +255,7 @@ def _launch(args: argparse.Namespace, arguments: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Show the command and run it; return the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
+    end_with_owner()
     start = given.index("-m") if "-m" in given else len(given)
     try:
         return _launch(_parse(given[:start]), given[start:])

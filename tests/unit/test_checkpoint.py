@@ -91,7 +91,7 @@ def test_another_trainings_state_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
-    with store(tmp_path).locked(), pytest.raises(UserError, match="another process"), store(tmp_path).locked():
+    with store(tmp_path).locked(), pytest.raises(UserError, match="another process"), store(tmp_path).locked(0.3):
         pass
     with store(tmp_path).locked():
         pass

@@ -30,9 +30,9 @@ os.environ.update(
 
 # Snakemake takes PYTHONPATH away from jobs in conda environments: each job's shell gives it back.
 # `logged FILE COMMAND...` shows a command's output and keeps it; tee outlives the signals that a training answers
-# by saving itself.
+# by saving itself. Jobs end when the Snakemake that started them is gone (VIDEO_VAE_OWNER).
 shell.prefix(
-    "set -euo pipefail; export PYTHONPATH=${{PYTHONPATH:-$VIDEO_VAE_SRC}}; "
+    "set -euo pipefail; export PYTHONPATH=${{PYTHONPATH:-$VIDEO_VAE_SRC}} VIDEO_VAE_OWNER=$(uname -n):$PPID; "
     'logged() {{ local file=$1; shift; "$@" 2>&1 | (trap "" HUP INT TERM; exec tee "$file"); }}; '
 )
 

@@ -12,11 +12,12 @@ import json
 import logging
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,8 @@ from video_vae.provenance import canonical_json
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+PATIENCE_SECONDS = 60.0
+"""A training waits so long for one that was told to end and is saving."""
 TENSORS = "state.safetensors"
 NOTE = "state.json"
 _NAME = re.compile(r"step-(\d{9,})")
@@ -65,22 +68,35 @@ class CheckpointStore:
         self.keep = keep
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
         """Keep other processes out of the folder for a while, and clear what a killed one left half written.
 
         Raises:
-            UserError: if another process trains here.
+            UserError: if another process trains here and does not end in time (seconds).
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another process trains in {self.folder}; wait for it or stop it") from None
+                self._lock(stream, patience)
             except OSError as error:
                 log.warning("%s cannot be locked (%s): do not start the same training twice", self.folder, error)
             clear_scratch(self.folder)
             yield
+
+    def _lock(self, stream: TextIO, patience: float) -> None:
+        until = time.monotonic() + patience
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise UserError(f"another process trains in {self.folder}; wait for it or stop it") from None
+            if not waiting:
+                log.info("another process trains in %s: waiting %.0f s for its end", self.folder, patience)
+                waiting = True
+            time.sleep(0.2)
 
     def steps(self) -> list[int]:
         """Return the steps of the checkpoints present, ascending; what they hold is not looked at."""

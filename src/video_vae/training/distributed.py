@@ -16,6 +16,7 @@ from torch import Tensor
 
 from video_vae.device import pick_device
 from video_vae.errors import UserError
+from video_vae.training.watch import Watch, patience_seconds
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class Ranks:
     """Number of processes."""
     device: torch.device
     """Where this process computes."""
+    watch: Watch | None = None
+    """Ends the ranks when one of them hangs; none where there is one rank only."""
 
     @property
     def first(self) -> bool:
@@ -40,6 +43,11 @@ class Ranks:
     def many(self) -> bool:
         """Tell whether there is more than one process."""
         return self.world_size > 1
+
+    def reached(self, place: str) -> None:
+        """Note how far the work got, for whoever wonders why it does not go on."""
+        if self.watch is not None:
+            self.watch.reached(place)
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of a float64 vector over all ranks, in place on the CPU; every rank gets the same."""
@@ -104,7 +112,9 @@ def set_threads(local_world_size: int) -> int:
 def started_ranks(device: str = "auto", patience: timedelta | None = None) -> Iterator[Ranks]:
     """Join the other ranks (NCCL on GPUs, gloo on CPUs) for a while; one rank where torchrun did not start this.
 
-    `patience` is how long ranks wait for each other; torch's own limit where it is not given.
+    `patience` is how long ranks wait for each other where each does work of its own. Where it is not given they do the
+    same work together, and one that gets no further than the others ends them all after VIDEO_VAE_PATIENCE seconds. A
+    rank that is stopped ends them in any case.
 
     Raises:
         UserError: if the device does not exist.
@@ -117,10 +127,14 @@ def started_ranks(device: str = "auto", patience: timedelta | None = None) -> It
     if world_size == 1:
         yield Ranks(device=place)
         return
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=patience)
+    # torch's own limit comes last: it ends the ranks without a word on which one hangs.
+    limit = patience or timedelta(seconds=3 * patience_seconds())
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=limit)
+    watch = Watch(dist.get_rank(), world_size, in_step=patience is None)
     try:
-        yield Ranks(rank=dist.get_rank(), world_size=world_size, device=place)
+        yield Ranks(rank=dist.get_rank(), world_size=world_size, device=place, watch=watch)
         # Without a barrier a rank that leaves early can abort the others.
         dist.barrier()
     finally:
+        watch.close()
         dist.destroy_process_group()

@@ -177,11 +177,13 @@ class Trainer:
             UserError: before the update, with the state saved, if the step must not be taken.
         """
         self._clock.mark("data")
+        self.ranks.reached(f"reading the clips of step {batch.step}")
         if not self._settled:
             self._accumulate(batch)
             self.optimization.forget_gradients()
             self._settled = True
         losses, parts = self._accumulate(batch)
+        self.ranks.reached(f"the gradients of step {batch.step}")
         agreed = agree(self.ranks, losses, parts, self._asked(), len(batch.failures))
         norm = self.optimization.gradient_norm()
         self._report_failures(batch, agreed)
@@ -317,6 +319,7 @@ class Trainer:
         if self.ranks.first:
             values = {**asdict(self.counters), "log_bytes": self.journal.flush(), "world_size": self.ranks.world_size}
             self.store.save(State(step=self.counters.step, tensors=tensors, values=values))
+            self.ranks.reached(f"the checkpoint of step {self.counters.step}")
         self.ranks.wait()
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - began

@@ -77,6 +77,7 @@ class Validator:
         return {name: sum(values) / len(values) for name, values in sorted(gathered.items())}
 
     def _score(self, window: Window, with_pixels: bool) -> dict[str, float]:
+        self.ranks.reached("the validation")
         data = self._read(self.source, window)
         if data is None:
             return {}
