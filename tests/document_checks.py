@@ -97,7 +97,7 @@ def run(block: Block, folder: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=900 if block.kind == "slow" else 120,
     )
     output = result.stdout + result.stderr
     assert result.returncode == (cli.USAGE_STATUS if block.kind == "fails" else 0), f"{block.place}:\n{output}"

@@ -14,9 +14,10 @@ from snakemake.cli import parse_args
 
 import document_checks as checks
 from documents import ROOT, Block, documents, faults, read_blocks
-from material import write_clips
+from material import make_video_vae, write_clips
 from video_vae.config import parse_config
 from video_vae.errors import UserError
+from video_vae.report.graph import parse_dot
 from video_vae.report.provenance_view import rerun_commands
 from workflow_material import Checkout, copy_checkout
 
@@ -55,12 +56,13 @@ def plans(stubs: Checkout) -> dict[str, list[tuple[int, str]]]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A checkout as a reader has it, with clips in `my_clips`: the real package, workflow and environment."""
+    """A checkout as a reader has it, with clips in `my_clips` and a model in `results/demo/stage3`."""
     for name in ("config", "src", "workflow", "slurm", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     write_clips(tmp_path / "my_clips", frames=48, height=72, width=96)
     Image.effect_mandelbrot((96, 80), (-2, -1, 1, 1), 30).convert("RGB").save(tmp_path / "my_clips" / "photo.png")
+    make_video_vae(tmp_path / "results" / "demo" / "stage3")
     return tmp_path
 
 
@@ -97,6 +99,13 @@ def test_settings_are_known_and_in_their_ranges(block: Block) -> None:
     parse_config(yaml.safe_load(block.text), block.place)
 
 
+def test_the_picture_of_the_rules_shows_all_of_them() -> None:
+    status, output = checks.plan([["snakemake", "--configfile", "config/demo.yaml", "--rulegraph", "dot"]], ROOT)[0]
+    picture = (ROOT / "docs" / "images" / "rulegraph.svg").read_text(encoding="utf-8")
+    drawn = set(re.findall(r">([a-z0-9_]+)</text>", picture))
+    assert status == 0 and set(parse_dot(output).labels.values()) == drawn, "run workflow/scripts/draw_rulegraph.py"
+
+
 def _documents_with(*kinds: str) -> list[object]:
     found: dict[str, list[Block]] = {}
     for block in BLOCKS:
@@ -110,6 +119,7 @@ def test_commands_do_what_is_written(blocks: Sequence[Block], project: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("blocks", _documents_with("slow"))
 def test_commands_that_take_longer_do_what_is_written(blocks: Sequence[Block], project: Path) -> None:
     checks.run_document(blocks, project)
