@@ -4,6 +4,7 @@
 # make test-conda                 builds the rules' conda environments and runs jobs in them
 # make test-container            builds the image in a chroot and runs the workflow in it (root, debootstrap, 8 GB)
 # make offline CONFIG=my.yaml     fetches all that needs the network, for machines without [SDM=conda]
+# make test-slurm                 the workflow on a real SLURM of four nodes on this machine (Debian, as root; 15 minutes)
 # make reproduce                  the demo twice in fresh folders, compared byte for byte
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
 # make env                        only the environment: .venv/bin/python
@@ -14,7 +15,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-conda test-container offline reproduce bench lint format config lock clean
+.PHONY: help env demo test test-slow test-slurm test-conda test-container offline reproduce bench lint format config lock clean
 
 PYTHON_BIN := .venv/bin
 PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
@@ -67,6 +68,9 @@ test-conda: env
 
 test-container: env
 	@$(PYTHON_BIN)/pytest -m installs tests/environments/test_container.py
+
+test-slurm: env
+	@$(PYTHON_BIN)/pytest -rs -m slurm tests/slurm
 
 config: env
 	@$(PYTHON_BIN)/video-vae config-docs

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,6 +38,10 @@ SAVE_SECONDS = 300
 PATIENCE_SECONDS = 60
 """Nodes whose partner has ended are killed after so long."""
 LAST_LINES = 10
+LOST_OTHERS = re.compile(r"(?i)connection (reset|closed)|remote process exited|NCCL error|socket timeout|broken pipe")
+"""What ranks write that end because another one has ended."""
+OWN_ERROR = re.compile(r"^(video-vae|python -m video_vae)\b|^[\w.]*(Error|Exception)\b")
+"""How a line begins that tells an error."""
 
 
 def torchrun_arguments(ranks: int, logs: str, arguments: Sequence[str], node: Sequence[str] = ()) -> list[str]:
@@ -121,10 +127,9 @@ def run_ranks(ranks: int, arguments: Sequence[str], node: Sequence[str] = ()) ->
             torchrun.run(torchrun.parse_args(options))
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            _say(_ending(rank, int(failure.exitcode)))
-            for line in _last_lines(logs, failure.local_rank):
-                _say(f"[rank {rank}] {line}")
-            return int(failure.exitcode) if failure.exitcode > 0 else 128 - int(failure.exitcode)
+            status = int(failure.exitcode)
+            _tell(rank, status, rank - failure.local_rank, ranks, logs)
+            return status if status > 0 else 128 - status
         except SignalException as error:
             _say(f"ended by {error.sigval.name}")
             return 128 + int(error.sigval)
@@ -136,6 +141,21 @@ def _place(ranks: int) -> str:
     threads = os.environ.get("OMP_NUM_THREADS", "?")
     host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     return f"{host}: {ranks} ranks of {threads} threads, GPUs {gpus or 'none'}"
+
+
+def _tell(rank: int, status: int, first: int, ranks: int, logs: Path) -> None:
+    """Show how a rank ended that was seen to fail first; where it only lost another one, show the one that says why."""
+    heading, lines = _ending(rank, status), _last_lines(logs, rank - first)
+    if status in (1, 2, -signal.SIGABRT) and any(map(LOST_OTHERS.search, lines)):
+        heading = f"rank {rank} lost another rank; its last lines:"
+        for local in range(ranks):
+            told = _last_lines(logs, local)
+            if any(OWN_ERROR.search(line) and not LOST_OTHERS.search(line) for line in told):
+                rank, lines = first + local, told
+                heading = f"rank {rank} ended; its last lines:"
+                break
+    for line in (heading, *(f"[rank {rank}] {line}" for line in lines)):
+        _say(line)
 
 
 def _ending(rank: int, status: int) -> str:
@@ -191,11 +211,30 @@ def requeued(status: int) -> int:
     return status
 
 
-def with_deadline(arguments: Sequence[str], wall_minutes: int) -> list[str]:
-    """Add `--max-hours` that ends a training before its job's wall time: a tenth, at most 10 minutes, is for saving."""
+def with_deadline(arguments: Sequence[str], wall_minutes: float) -> list[str]:
+    """Add `--end-by` that ends a training before its job's wall time: a tenth, at most 10 minutes, is for saving."""
     if not wall_minutes:
         return list(arguments)
-    return [*arguments, "--max-hours", f"{(wall_minutes - min(10.0, wall_minutes / 10)) / 60:.4f}"]
+    left = minutes_left(wall_minutes)
+    return [*arguments, "--end-by", f"{time.time() + 60 * (left - min(10.0, left / 10)):.0f}"]
+
+
+def minutes_left(wall_minutes: float) -> float:
+    """Return the minutes that SLURM still gives to this job; outside of one, or where it does not say, all of them.
+
+    Starting takes some of them, and an administrator may have changed them.
+    """
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if not job or shutil.which("squeue") is None:
+        return wall_minutes
+    asked = ["squeue", "--noheader", "--format=%L", f"--jobs={job}"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    days, _, clock = told.rpartition("-")
+    parts = [days or "0", *clock.split(":")]
+    if len(parts) < 3 or not all(part.isdigit() for part in parts):  # INVALID, UNLIMITED, or no answer
+        return wall_minutes
+    *hours, minutes, seconds = map(int, parts[1:])
+    return int(parts[0]) * 1440 + sum(hours) * 60 + minutes + seconds / 60
 
 
 def _say(text: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-PLAIN_SECONDS = 10.0
-"""Time between lines where the output is not a terminal."""
+PLAIN_SECONDS, LONGEST_SECONDS = 10.0, 300.0
+"""Time between lines where the output is not a terminal: first, and at most."""
 
 
 class _Lines:
@@ -30,6 +30,15 @@ class _Lines:
         self.stream.flush()
 
 
+class _Plain(tqdm):
+    """Lines that come more seldom the longer it takes: the log of a day is read, and shown whole where a job fails."""
+
+    def display(self, *arguments: Any, **options: Any) -> Any:
+        """Write a line, and wait longer before the next."""
+        self.mininterval = min(LONGEST_SECONDS, max(PLAIN_SECONDS, self.format_dict["elapsed"] / 20))
+        return super().display(*arguments, **options)
+
+
 def progress(
     iterable: Iterable[Any] | None = None, *, total: int | None = None, desc: str, unit: str = "it", initial: int = 0
 ) -> tqdm[Any]:
@@ -44,7 +53,7 @@ def progress(
     counted = "{n_fmt} {unit}, {elapsed} gone"
     if total:
         counted = "{n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {elapsed} gone, {remaining} left"
-    return tqdm(
+    return _Plain(
         iterable,
         total=total,
         desc=desc,

@@ -4,7 +4,7 @@
 
 The same command goes on where a killed one was stopped: the state lies in STATE/<stage>/<fingerprint>, and the
 fingerprint stands for everything that shapes the weights. SIGTERM and SIGUSR1 save the state at the end of the step and
-end with status 128 + signal; --max-hours does so in time, with status 75. OUTPUT is written when the stage is done.
+end with status 128 + signal; --max-hours and --end-by do so in time, with status 75. OUTPUT is written last.
 """
 
 from __future__ import annotations
@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, metavar="DIR", help="resume states go here [state beside OUTPUT]")
     parser.add_argument("--experiment", metavar="NAME", help="run of the config's `experiments` to train")
     parser.add_argument("--max-hours", type=float, metavar="H", help="save and end before so many hours have gone")
+    parser.add_argument(
+        "--end-by",
+        type=float,
+        metavar="SECONDS",
+        help="save and end before this time (since 1970; the launcher sets it)",
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute [auto]")
 
 
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     """
     started, began = time.time(), time.monotonic()
     config = _config(args.config, args.experiment)
-    deadline = None if args.max_hours is None else began + 3600 * args.max_hours
+    deadline = _deadline(args, began)
     inputs = Inputs(
         train=args.data_path,
         valid=args.valid_path,
@@ -86,6 +92,13 @@ def run(args: argparse.Namespace) -> None:
     if status is not None:
         log.warning("%s stops after step %d; the same command goes on", args.stage, trainer.counters.step)
         raise SystemExit(status)
+
+
+def _deadline(args: argparse.Namespace, began: float) -> float | None:
+    """Return the time on the monotonic clock by which to have stopped, or None."""
+    ends = [] if args.max_hours is None else [began + 3600 * args.max_hours]
+    ends += [] if args.end_by is None else [time.monotonic() + args.end_by - time.time()]
+    return min(ends, default=None)
 
 
 def _config(source: str, experiment: str | None) -> Config:

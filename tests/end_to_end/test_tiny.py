@@ -5,50 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from material import BROKEN, write_clips
+from tiny_material import SETTINGS, copy_project
 
-ROOT = Path(__file__).parents[2]
-STAGE: dict[str, Any] = {
-    "steps": 2,
-    "global_batch": 2,
-    "learning_rate": 1e-3,
-    "frames": [5, 9],
-    "precision": "fp32",
-    "validate_every": 2,
-}
-SETTINGS: dict[str, Any] = {
-    "experiment": "tiny",
-    "data": {
-        "sources": ["clips"],
-        "resolution": [32, 32],
-        "min_size": 16,
-        "min_frames": 9,
-        "split": {"test_fraction": 0.3},
-    },
-    "spatial": {
-        "pretrained": None,
-        "training": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "steps": 5, "batch": 4, "crop": 32},
-    },
-    "model": {"temporal": {"base_channels": 16, "layers_per_block": 1, "norm_num_groups": 4, "init": "interpolate"}},
-    "latents": {"shards": 2},
-    "stages": {
-        "stage1": {**STAGE},
-        "stage2": {**STAGE},
-        "stage3": {**STAGE, "frames": [1, 9], "perceptual_frames": 1, "ema_decay": 0.5},
-    },
-    "reconstruction": {"max_frames": 9},
-    "evaluation": {"flow": "dis", "bootstrap": 20},
-    "experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}},
-}
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -56,8 +22,7 @@ pytestmark = pytest.mark.timeout(900)
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout of this project with clips of its own, after one run of the workflow."""
     folder = tmp_path_factory.mktemp("tiny")
-    for name in ("workflow", "config", "envs", "src"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    copy_project(folder)
     write_clips(folder / "clips", frames=12)
     (folder / "tiny.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
     result = _snakemake(folder)

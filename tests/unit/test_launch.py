@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from video_vae.claims import claim
 from video_vae.errors import UserError
-from video_vae.launch import main, node_arguments, srun_command, torchrun_arguments, with_deadline
+from video_vae.launch import main, minutes_left, node_arguments, srun_command, torchrun_arguments, with_deadline
 
 LAUNCH = [sys.executable, "-m", "video_vae.launch"]
 PROBE = """
@@ -84,6 +85,25 @@ def test_a_failed_rank_gives_its_status(probe: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.distributed
+def test_of_ranks_that_lost_each_other_the_one_that_says_why_is_shown(tmp_path: Path, probe: str) -> None:
+    # Rank 0, which only lost the other, is seen to end first.
+    code = """
+import os, sys, time
+sys.stderr.write("Connection reset by peer" if os.environ["RANK"] == "0" else "video-vae train: no weights")
+sys.stderr.flush()
+time.sleep(60 * int(os.environ["RANK"]))
+sys.exit(2)
+"""
+    (tmp_path / f"{probe}.py").write_text(code, encoding="utf-8")
+    result = _launch("--ranks", "2", "-m", probe)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-2:] == [
+        "rank 1 ended; its last lines:",
+        "[rank 1] video-vae train: no weights",
+    ]
+
+
+@pytest.mark.distributed
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_reaches_the_ranks(probe: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     monkeypatch.setenv("SLEEP", "60")
@@ -123,10 +143,27 @@ def test_more_gpus_than_there_are_say_what_to_change(tmp_path: Path) -> None:
         claim(8, ["0", "1"], tmp_path)
 
 
-def test_a_training_ends_before_its_jobs_wall_time() -> None:
+@pytest.mark.parametrize(
+    ("told", "minutes"), [("1-02:30:00", 1590.0), ("45:30", 45.5), ("UNLIMITED", 60.0), ("INVALID", 60.0), ("", 60.0)]
+)
+def test_slurm_says_what_is_left_of_the_wall_time(
+    told: str, minutes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = tmp_path / "squeue"
+    queue.write_text(f"#!/bin/sh\necho '{told}'\n", encoding="utf-8")
+    queue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert minutes_left(60) == minutes
+
+
+def test_a_training_ends_before_its_jobs_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert with_deadline(["-m", "video_vae.train"], 0) == ["-m", "video_vae.train"]
-    assert with_deadline(["-m", "video_vae.train"], 1440)[-2:] == ["--max-hours", "23.8333"]
-    assert with_deadline([], 10) == ["--max-hours", "0.1500"]
+    for minutes, kept in ((1440, 1430), (10, 9)):
+        *command, option, end = with_deadline(["-m", "video_vae.train"], minutes)
+        assert (command, option) == (["-m", "video_vae.train"], "--end-by")
+        assert float(end) == pytest.approx(time.time() + 60 * kept, abs=2)
 
 
 def test_many_nodes_meet_at_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:

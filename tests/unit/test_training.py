@@ -147,7 +147,7 @@ def test_a_broken_newest_checkpoint_costs_steps_and_changes_nothing(
 ) -> None:
     for _ in range(5):
         with pytest.raises(SystemExit):
-            train_here(options(data, tmp_path / "out", *cached(data), "--max-hours", "0"))
+            train_here(options(data, tmp_path / "out", *cached(data), "--end-by", "0"))
     (folder,) = state_folders(tmp_path / "out")
     newest = folder / "step-000000005" / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])

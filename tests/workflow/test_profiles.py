@@ -82,6 +82,13 @@ def test_one_machine_with_many_gpus_gives_each_job_its_set(fresh: Checkout) -> N
         assert (rules[stage]["gpu"], rules[stage]["ranks"], rules[stage]["nodes"]) == ("8", "8", "1")
 
 
+def test_one_machine_with_many_cores_gives_a_training_all_of_them(fresh: Checkout) -> None:
+    rules = _rules(_plan(fresh, "--profile", "workflow/profiles/cpu", "--cores", "16"))
+    for stage in ("train_stage1", "train_stage2", "train_stage3"):
+        assert "--ranks 1 --threads 16" in rules[stage]["shell"]
+    assert "--threads 4" in rules["cache_latents"]["shell"]
+
+
 def test_jobs_name_no_absolute_path(plan: str) -> None:
     for name, values in _rules(plan).items():
         assert not re.search(r"(?<![\w.~-])/\w", values["shell"]), (name, values["shell"])
