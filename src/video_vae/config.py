@@ -107,6 +107,8 @@ class Data(Settings):
     """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
     zoom: Annotated[Positive, Field(ge=1, le=16)] = 1.0
     """Look at the middle of the frame, this many times enlarged; 1 takes the whole shorter side."""
+    decode: Literal["sample", "all"] = "sample"
+    """Frames decoded, in a process of its own, before a file is listed: first, middle and last, or every one."""
     frame_interval: Count = 1
     """Take every n-th frame."""
     min_frames: Count = 17

@@ -18,7 +18,7 @@ from video_vae.errors import UserError
 from video_vae.provenance import canonical_json, fingerprint
 
 Slice = dict[str, Any]
-LISTING = ("sources", "root", "packages", "min_frames", "min_size", "max_failed_share", "split")
+LISTING = ("sources", "root", "packages", "decode", "min_frames", "min_size", "max_failed_share", "split")
 VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING)
 """How frames are seen: read by every job that decodes or stands for frames."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
@@ -99,7 +99,9 @@ def data_slice(config: Config) -> Slice:
     """What listing and splitting the clips reads."""
     packages = [f"resources.{name}" for name in config.data.packages]
     fit = ["data.frame_interval", "data.min_frames", "data.min_size"]
-    return pick(config, ["data.sources", "data.root", "data.packages", *fit, "data.split", "seed", *packages])
+    return pick(
+        config, ["data.sources", "data.root", "data.packages", "data.decode", *fit, "data.split", "seed", *packages]
+    )
 
 
 def spatial_slice(config: Config) -> Slice:

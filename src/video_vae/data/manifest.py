@@ -83,7 +83,8 @@ def usable_clips(
     Raises:
         UserError: if nothing usable is left.
     """
-    outcomes = probe_remembering(sorted({item.path for item in found.candidates}), workers, journal)
+    paths = sorted({item.path for item in found.candidates})
+    outcomes = probe_remembering(paths, workers, journal, every_frame=data.decode == "all")
     rejected = list(found.rejected)
     clips: list[Clip] = []
     first: dict[tuple[str, int, int], str] = {}

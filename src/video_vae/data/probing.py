@@ -1,12 +1,14 @@
 """Look into many files at once, in processes of their own: a decoder that hangs or crashes costs one file, not the run.
 
-``python -m video_vae.data.probing`` is the worker: a JSON string (a path) a line in, a JSON object a line out.
+``python -m video_vae.data.probing`` is the worker: a line of JSON in (the path, and whether every frame is decoded), a
+JSON object a line out. It has no more memory and time than a file may need, and can write nothing.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import resource
 import selectors
 import signal
 import subprocess
@@ -14,12 +16,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 from video_vae.data.probed import read_probed, rewrite_probed, stamp
-from video_vae.data.video import MediaError, MediaInfo, probe
+from video_vae.data.video import MediaError, MediaInfo, iterate_frames, probe
 from video_vae.files import sha256_file
 from video_vae.progress import progress
 
@@ -28,6 +31,10 @@ log = logging.getLogger(__name__)
 LIMIT_SECONDS = 60.0
 """Time that a file may take, plus a second for every `LIMIT_BYTES`."""
 LIMIT_BYTES = 20e6
+EVERY_FRAME = 20.0
+"""Times as long as that it may take to decode every frame."""
+LIMIT_MEMORY = 4 << 30
+"""Address space of a worker, in bytes: a file that needs more is rejected, and takes no memory from others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +50,17 @@ def probe_files(
     paths: Sequence[str],
     workers: int,
     limit: float = LIMIT_SECONDS,
+    *,
+    every_frame: bool = False,
     on_outcome: Callable[[str, Outcome], object] | None = None,
 ) -> dict[str, Outcome]:
-    """Probe and hash files in parallel, with a progress bar; every path gets an outcome; `on_outcome` hears of it."""
+    """Probe and hash files in parallel, with a progress bar; every path gets an outcome; `on_outcome` hears of it.
+
+    With `every_frame` a file is only good if all of it decodes, which takes many times longer.
+    """
     pending = deque(paths)
     outcomes: dict[str, Outcome] = {}
-    team = [_Worker(limit) for _ in range(max(1, min(workers, len(pending))))] if pending else []
+    team = [_Worker(limit, every_frame) for _ in range(max(1, min(workers, len(pending))))] if pending else []
     with progress(total=len(pending), desc="probe", unit="files") as bar, selectors.DefaultSelector() as selector:
         try:
             while len(outcomes) < len(paths):
@@ -70,15 +82,21 @@ def probe_files(
     return outcomes
 
 
-def probe_remembering(paths: Sequence[str], workers: int, journal: Path | None) -> dict[str, Outcome]:
+def probe_remembering(
+    paths: Sequence[str], workers: int, journal: Path | None, *, every_frame: bool = False
+) -> dict[str, Outcome]:
     """Probe the files that are not known as they are now; every path gets an outcome, and the usable are remembered.
 
     What could not be used is looked into again each time: it may have been a hiccup of the disk.
     """
     if journal is None:
-        return probe_files(paths, workers)
+        return probe_files(paths, workers, every_frame=every_frame)
     stamps = {path: stamp(path) for path in paths}
-    known = {path: entry for path, entry in read_probed(journal).items() if stamps.get(path) == entry["stamp"]}
+    known = {
+        path: entry
+        for path, entry in read_probed(journal).items()
+        if stamps.get(path) == entry["stamp"] and entry["every_frame"] >= every_frame
+    }
     outcomes = {path: Outcome(info=MediaInfo(**entry["info"]), sha256=entry["sha256"]) for path, entry in known.items()}
     if known:
         log.info("%d of %d files are as they were: not probed again", len(known), len(paths))
@@ -89,18 +107,20 @@ def probe_remembering(paths: Sequence[str], workers: int, journal: Path | None) 
             """Write a file's line at once, so that a killed process loses none."""
             if outcome.info is not None and stamps[path] is not None:
                 entry = {"path": path, "stamp": stamps[path], "sha256": outcome.sha256, "info": asdict(outcome.info)}
+                entry["every_frame"] = every_frame
                 stream.write(json.dumps(entry, separators=(",", ":")) + "\n")
                 stream.flush()
 
         missing = [path for path in paths if path not in known]
-        return outcomes | probe_files(missing, workers, on_outcome=remember)
+        return outcomes | probe_files(missing, workers, every_frame=every_frame, on_outcome=remember)
 
 
 class _Worker:
     """A process that looks into one file at a time, started anew after a crash or a hang."""
 
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
+    def __init__(self, limit: float, every_frame: bool) -> None:
+        self.limit = limit * (EVERY_FRAME if every_frame else 1.0)
+        self._every_frame = every_frame
         self.path: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline = 0.0
@@ -114,10 +134,10 @@ class _Worker:
             )
             selector.register(_pipe(self._process.stdout), selectors.EVENT_READ)
         self.path = path
-        self._deadline = time.monotonic() + self.limit + _size(path) / LIMIT_BYTES
+        self._deadline = time.monotonic() + self.limit * (1 + _size(path) / LIMIT_BYTES / LIMIT_SECONDS)
         try:
             pipe = _pipe(self._process.stdin)
-            pipe.write(json.dumps(path).encode() + b"\n")
+            pipe.write(json.dumps([path, self._every_frame]).encode() + b"\n")
             pipe.flush()
         except BrokenPipeError:  # it died; reading its answer will tell
             pass
@@ -173,20 +193,44 @@ def _outcome(values: dict[str, object]) -> Outcome:
     return Outcome(info=MediaInfo(**values["info"]), sha256=str(values["sha256"]))  # type: ignore[arg-type]
 
 
-def _look(path: str) -> dict[str, object]:
+def _look(path: str, every_frame: bool) -> dict[str, object]:
     try:
-        return {"info": asdict(probe(path)), "sha256": sha256_file(path)}
+        info = probe(path)
+        if every_frame and info.kind == "video":
+            _decode(path, info)
+        return {"info": asdict(info), "sha256": sha256_file(path)}
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail}
+    except MemoryError:
+        return {"reason": "unreadable", "detail": f"decoding it takes more than {LIMIT_MEMORY >> 30} GiB of memory"}
     except Exception as error:  # whatever a decoder raises on a broken file, the file is at fault
         return {"reason": "unreadable", "detail": f"{type(error).__name__}: {error}"}
 
 
+def _decode(path: str, info: MediaInfo) -> None:
+    """Decode all frames, one at a time.
+
+    Raises:
+        MediaError: if one does not decode, or has another size than the first.
+    """
+    for index, frame in enumerate(iterate_frames(path, range(info.num_frames))):
+        if frame.shape[:2] != (info.height, info.width):
+            raise MediaError("unreadable", f"frame {index} has another size than frame 0")
+
+
+def _confine() -> None:
+    """Limit what a decoder can take or leave behind: no more memory than a frame needs, no written file, no core."""
+    for kind, most in ((resource.RLIMIT_AS, LIMIT_MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        with suppress(ValueError, OSError):  # systems that know no such limit, or set a lower one
+            resource.setrlimit(kind, (most, most))
+
+
 def serve() -> None:
     """Answer paths on stdin until it closes."""
+    _confine()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(_look(json.loads(line))) + "\n")
+        sys.stdout.write(json.dumps(_look(*json.loads(line))) + "\n")
         sys.stdout.flush()
 
 

@@ -41,6 +41,15 @@ VIDEO_SUFFIXES = frozenset(
 _SEEKABLE = frozenset({"avi", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mpegts"})
 # containers whose time stamps are the same after a seek; others are decoded from the start
 
+_LISTS = frozenset({"concat", "concatf", "dash", "hls", "image2", "imf", "sdp", "webm_dash_manifest"})
+# texts that make FFmpeg open other files; clips hold their own pictures
+
+LARGEST_PIXELS = 1 << 27
+"""Largest frame that is decoded, in pixels: a few bytes can announce one that fills the memory."""
+
+SLOWEST, FASTEST = 0.1, 1000.0
+"""Frames a second that a video may have; beyond, its time stamps are wrong."""
+
 MISSING_SHARE = 0.05
 """Share of the announced length that may be absent before a video counts as truncated."""
 
@@ -100,7 +109,10 @@ def _rate(path: str | Path, index: _Index) -> float:
         base = float(stream.time_base or 0)
     seconds = (index.stamps[-1] - index.stamps[0]) * base if len(index.stamps) > 1 else 0.0
     measured = (len(index.stamps) - 1) / seconds if seconds else announced
-    return announced if abs(measured / announced - 1) < RATE_TOLERANCE else round(measured, 3)
+    rate = announced if abs(measured / announced - 1) < RATE_TOLERANCE else round(measured, 3)
+    if not SLOWEST <= rate < FASTEST:
+        raise MediaError("unreadable", f"its time stamps give {rate:.3g} frames a second")
+    return rate
 
 
 def read_clip(clip: Clip, indices: Sequence[int] | None = None) -> Frames:
@@ -276,18 +288,35 @@ def _shortfall(container: InputContainer, stream: VideoStream, stamps: Sequence[
 def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the first moving picture of a file, for one thread (many files are read at once)."""
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        # `file:` and the list of protocols: a name or a playlist must not make FFmpeg open something else
+        options = {"protocol_whitelist": "file"}
+        container = av.open(f"file:{path}", metadata_errors="replace", options=options)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise _unopened(path, f"cannot be opened as a video: {message(error)}") from None
     with container:
-        streams = [stream for stream in container.streams.video if not _is_cover(stream)]
-        if not streams:
-            raise _unopened(path, "no video stream")
-        streams[0].codec_context.thread_count = 1
+        stream = _first_picture(path, container)
+        stream.codec_context.thread_count = 1
         try:
-            yield container, streams[0]
+            yield container, stream
         except (av.FFmpegError, ValueError, OSError) as error:
             raise MediaError("truncated", f"decoding stops: {message(error)}") from None
+
+
+def _first_picture(path: str | Path, container: InputContainer) -> VideoStream:
+    if _LISTS & set(container.format.name.split(",")):
+        raise MediaError("unreadable", f"a list of other files ({container.format.name}); name those themselves")
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        raise _unopened(path, "no video stream")
+    if streams[0].codec_context is None:
+        raise MediaError("unreadable", "a video stream of a kind that no decoder is known for")
+    _check_size(streams[0].width, streams[0].height)
+    return streams[0]
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > LARGEST_PIXELS:
+        raise MediaError("unreadable", f"frames of {width}x{height} pixels, more than {LARGEST_PIXELS:,}")
 
 
 def _unopened(path: str | Path, detail: str) -> MediaError:
@@ -330,6 +359,7 @@ def read_image(path: str | Path) -> Frames:
     check_exists(path)
     try:
         with Image.open(path) as opened:
+            _check_size(*opened.size)
             image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I"):  # 16 bits a pixel
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
