@@ -63,6 +63,7 @@ def copy_checkout(folder: Path) -> Checkout:
         "errors",
         "files",
         "provenance",
+        "redaction",
     ):
         shutil.copy(ROOT / "src" / "video_vae" / f"{name}.py", package)
     for name in ENTRIES:

@@ -21,6 +21,7 @@ from video_vae.commands import COMMANDS, command_parser, top_parser
 from video_vae.errors import UserError
 from video_vae.files import unwritable
 from video_vae.owner import end_with_owner
+from video_vae.redaction import HidingFormatter, hide_secrets
 
 CRASH_STATUS = 1
 USAGE_STATUS = 2
@@ -42,7 +43,7 @@ def _log_to_stderr() -> None:
     rank = os.environ.get("RANK", "0")
     handler = logging.StreamHandler()
     prefix = "" if rank == "0" or RANK_SHOWN in os.environ else f"[rank {rank}] "
-    handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+    handler.setFormatter(HidingFormatter(f"{prefix}%(message)s"))
     package = logging.getLogger("video_vae")
     package.handlers = [handler]
     package.propagate = False
@@ -66,7 +67,7 @@ def _guarded(name: str, action: Callable[[], None], debug: bool) -> int:
         status, text = _explained(error)
         many = int(os.environ.get("WORLD_SIZE", "1")) > 1 and RANK_SHOWN not in os.environ
         rank = f"[rank {os.environ['RANK']}] " if many else ""
-        sys.stderr.write(f"{rank}video-vae {name}: {text}\n")
+        sys.stderr.write(f"{rank}video-vae {name}: {hide_secrets(text)}\n")
         return status
     return 0
 

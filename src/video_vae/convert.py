@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from video_vae import config as settings
@@ -16,6 +15,7 @@ from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
 from video_vae.models.build import load_video_vae
+from video_vae.tensors import misfits, read_tensors
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 SDXL = {
@@ -41,19 +41,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if len(files) != 1:
             raise UserError(f"checkpoint {path}: {len(files)} weight files in the folder; give the file to take")
         path = files[0]
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise UserError(f"checkpoint {path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-    except Exception as error:
-        # torch's restricted unpickler raises several kinds of its own for anything but tensors.
-        raise UserError(f"checkpoint {path}: refused, it holds more than tensors ({type(error).__name__})") from None
-    values = values.get("state_dict", values) if isinstance(values, Mapping) else values
-    if not isinstance(values, Mapping) or not all(isinstance(value, Tensor) for value in values.values()):
-        raise UserError(f"checkpoint {path}: not a mapping of names to tensors")
-    return dict(values)
+    return read_tensors(path, "checkpoint")
 
 
 def check_state_dict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:
@@ -62,24 +50,9 @@ def check_state_dict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
     Raises:
         UserError: which says what is missing, unexpected, misshapen or not finite.
     """
-    shared = sorted(found.keys() & expected.keys())
-    problems = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
-        "misshapen": [
-            f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-            for key in shared
-            if found[key].shape != expected[key].shape
-        ],
-        "not finite": [key for key in shared if not torch.isfinite(found[key]).all()],
-    }
-    parts = [
-        f"{len(items)} {kind} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
-        for kind, items in problems.items()
-        if items
-    ]
-    if parts:
-        raise UserError(f"checkpoint {name}: {'; '.join(parts)}; set model.temporal in the config to its architecture")
+    problems = misfits(found, expected)
+    if problems:
+        raise UserError(f"checkpoint {name}: {problems}; set model.temporal in the config to its architecture")
 
 
 def empty_video_vae(model: settings.Model, spatial: Path | None) -> VideoAutoencoderKL:

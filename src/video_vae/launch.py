@@ -28,6 +28,7 @@ from video_vae.cli import RANK_SHOWN
 from video_vae.errors import UserError
 from video_vae.files import temporary_folder
 from video_vae.owner import end_with_owner
+from video_vae.redaction import hide_secrets
 
 PORTS = range(20_000, 60_000)
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
@@ -238,7 +239,7 @@ def minutes_left(wall_minutes: float) -> float:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{hide_secrets(text)}\n")
     sys.stderr.flush()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.files import atomic_path, sha256_file
+from video_vae.redaction import hide_in
 
 PACKAGES = (
     "video-vae",
@@ -195,7 +196,7 @@ def run_record(
     started: float | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
-    """Record a run for its run.json.
+    """Record a run for its run.json, without tokens and passwords.
 
     Args:
         command: name of the subcommand.
@@ -207,7 +208,7 @@ def run_record(
     """
     settings = config.model_dump(mode="json") if hasattr(config, "model_dump") else config
     begin, end = started or _IMPORTED, time.time()
-    return {
+    record = {
         "command": command,
         "arguments": sys.argv[1:],
         "start": datetime.fromtimestamp(begin, UTC).isoformat(timespec="seconds"),
@@ -226,3 +227,5 @@ def run_record(
         "hardware": hardware_record(),
         **extra,
     }
+    shown: dict[str, Any] = hide_in(record)
+    return shown

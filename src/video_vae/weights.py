@@ -21,6 +21,7 @@ from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.models.identity import weights_sha256
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
+from video_vae.tensors import not_finite
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,8 @@ def _from_flax(arrays: Mapping[str, Any], root: str, net: str, source: Path) -> 
     for name, shape in shapes.items():
         if named[name].shape != shape or named[name].dtype != np.float32:
             raise UserError(f"{source}: {name} is {named[name].dtype} {named[name].shape}, not float32 {shape}")
+        if not np.isfinite(named[name]).all():
+            raise UserError(f"{source}: {name} is not finite; fetch it again")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in named.items()}
 
 
@@ -169,6 +172,9 @@ def load_lpips_weights(folder: str | Path, net: str) -> dict[str, Tensor]:
     wrong = sorted(name for name in shapes.keys() | tensors.keys() if shapes.get(name) != _shape(tensors.get(name)))
     if wrong:
         raise UserError(f"{path}: missing, unexpected or misshapen: {', '.join(wrong)}; convert it again")
+    wrong = not_finite(tensors)
+    if wrong:
+        raise UserError(f"{path}: not finite: {', '.join(wrong)}; convert it again")
     if sealed is not None and weights_sha256(tensors) != sealed:
         raise UserError(f"{path} is damaged: its weights are not what was written; delete it and convert it again")
     # the lpips package registers its heads twice

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from video_vae.data.probed import read_probed, rewrite_probed, stamp
 from video_vae.data.video import MediaError, MediaInfo, iterate_frames, probe
@@ -106,8 +106,8 @@ def probe_remembering(
         def remember(path: str, outcome: Outcome) -> None:
             """Write a file's line at once, so that a killed process loses none."""
             if outcome.info is not None and stamps[path] is not None:
-                entry = {"path": path, "stamp": stamps[path], "sha256": outcome.sha256, "info": asdict(outcome.info)}
-                entry["every_frame"] = every_frame
+                entry: dict[str, Any] = {"path": path, "stamp": stamps[path], "every_frame": every_frame}
+                entry |= {"sha256": outcome.sha256, "info": asdict(outcome.info)}
                 stream.write(json.dumps(entry, separators=(",", ":")) + "\n")
                 stream.flush()
 

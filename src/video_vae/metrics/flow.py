@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -15,14 +14,14 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from video_vae.config_base import address_scheme
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.metrics.pwcnet import PWCNet
+from video_vae.tensors import misfits, read_tensors
 
 FlowKind = Literal["auto", "pwcnet", "raft", "dis"]
 DIS_SMALLEST = 12
@@ -31,6 +30,7 @@ RAFT_SMALLEST, RAFT_MULTIPLE = 128, 8
 PIXELS_AT_ONCE = 1 << 20
 """Pixels that a flow net is given at once: bounds its memory."""
 TIMEOUT = 60.0
+LARGEST_BYTES = 2_000_000_000
 
 
 class Flow(Protocol):
@@ -137,7 +137,7 @@ _NETS: dict[str, Callable[[Mapping[str, Tensor]], tuple[nn.Module, dict[str, Ten
 def load_flow(kind: FlowKind = "auto", weights: str | None = None, sha256: str | None = None) -> Flow:
     """Return the flow to use: `auto` takes PWC-Net where weights are given, DIS otherwise.
 
-    `weights` is a file (safetensors, or what torch saved) or an http(s) address, which needs its sha256.
+    `weights` is a file (safetensors, or what torch saved) or an https address, which needs its sha256.
 
     Raises:
         UserError: if weights are missing, superfluous, of another net, damaged or not of the given hash.
@@ -153,30 +153,20 @@ def load_flow(kind: FlowKind = "auto", weights: str | None = None, sha256: str |
     digest = sha256_file(path)
     if sha256 is not None and digest != sha256:
         raise UserError(f"{weights} has sha256 {digest}, not {sha256}; get the right file or correct the hash")
-    net, state = _NETS[chosen](_read_tensors(path))
-    try:
-        net.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        what = " ".join(str(error).split())[:200]
-        raise UserError(f"{weights} does not hold the weights of {chosen}: {what}") from None
+    net, state = _NETS[chosen](read_tensors(path, "flow weights"))
+    problems = misfits(state, net.state_dict())
+    if problems:
+        raise UserError(f"{weights} does not hold the weights of {chosen}: {problems}; get the right file")
+    net.load_state_dict(state, strict=True)
     return NetFlow(chosen, net, digest)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as weights: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise UserError(f"{path} does not hold a state dict of tensors")
-    return tensors
 
 
 def _local(weights: str, sha256: str | None) -> Path:
     """Return the weights' file; an address is downloaded once, to be verified by the caller."""
-    if not weights.startswith(("http://", "https://")):
+    scheme = address_scheme(weights)
+    if scheme and scheme != "https":
+        raise UserError(f"{weights}: a {scheme} address; give an https one, or download the file and name it")
+    if not scheme:
         path = Path(weights)
         if not path.is_file():
             raise UserError(f"flow weights {path}: no such file; give an existing one, or take --flow dis")
@@ -190,12 +180,29 @@ def _local(weights: str, sha256: str | None) -> Path:
     return target
 
 
+class _OnlyHttps(urllib.request.HTTPRedirectHandler):
+    """Follow no redirect to anything but https."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Give the request that follows a redirect.
+
+        Raises:
+            UserError: if it would go elsewhere than to an https address.
+        """
+        if address_scheme(newurl) != "https":
+            raise UserError(f"{req.full_url} redirects to {newurl}, which is not https; download the file and name it")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _download(address: str, sha256: str, target: Path) -> None:
     try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, atomic_path(target) as aside:  # noqa: S310
+        opener = urllib.request.build_opener(_OnlyHttps)
+        with opener.open(address, timeout=TIMEOUT) as answer, atomic_path(target) as aside:
             with aside.open("wb") as stream:
                 while block := answer.read(1 << 20):
                     stream.write(block)
+                    if stream.tell() > LARGEST_BYTES:
+                        raise UserError(f"{address} is larger than any flow net's weights; correct the address")
             if sha256_file(aside) != sha256:
                 raise UserError(f"{address} has another sha256 than {sha256}; correct the hash or the address")
     except (urllib.error.URLError, OSError) as error:

@@ -24,6 +24,7 @@ from video_vae.errors import UserError
 from video_vae.files import sha256_file
 from video_vae.metrics.pairing import Pair
 from video_vae.metrics.reading import Source, View, open_source, read_chunks
+from video_vae.tensors import not_finite
 
 SIDE = 224
 """Side of the square that the feature net sees: the shorter side resized, the centre cropped."""
@@ -65,6 +66,9 @@ class FeatureNet:
                 net = torch.jit.load(path, map_location=device)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{path} is not TorchScript: {' '.join(str(error).split())[:200]}") from None
+        wrong = not_finite(net.state_dict())
+        if wrong:
+            raise UserError(f"{path}: {len(wrong)} tensors are not finite, such as {wrong[0]}; get another file")
         return cls(net=net.eval(), sha256=found, frames=frames, device=device)
 
     @property

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin
@@ -14,11 +17,17 @@ from video_vae.files import atomic_path, sha256_file
 from video_vae.models.init import start_as_interpolation
 from video_vae.models.temporal import TemporalAutoencoderKL
 from video_vae.models.video import VideoAutoencoderKL
+from video_vae.tensors import NAMED, not_finite
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SEAL = "_weights_sha256"
 """Entry of config.json: hash of the weights beside it. The library passes over names that begin so."""
+
+
+_STRICTLY: dict[str, Any] = {"use_safetensors": True, "low_cpu_mem_usage": False, "output_loading_info": True}
 
 
 def save_model(net: ModelMixin, folder: Path) -> None:
@@ -60,16 +69,62 @@ def load_spatial(spatial: settings.Spatial, folder: Path | None = None) -> Autoe
         _check_hash(Path(source) / (subfolder or "") / WEIGHTS, spatial.sha256)
     if local:
         check_seal(Path(source) / (subfolder or ""))
+    if not local:
+        _check_hub(source)
     try:
-        return AutoencoderKL.from_pretrained(
-            source, subfolder=subfolder, local_files_only=local, use_safetensors=True, low_cpu_mem_usage=False
-        )
+        net, report = AutoencoderKL.from_pretrained(source, subfolder=subfolder, local_files_only=local, **_STRICTLY)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"spatial VAE {source}: cannot be loaded ({reason}); set spatial.pretrained to a folder in diffusers "
             "format, a hub id that this machine reaches, or null to train one"
         ) from error
+    if not local:
+        _check_fetched(source, subfolder, spatial.sha256)
+    _check_whole(net, report, f"spatial VAE {source}")
+    loaded: AutoencoderKL = net
+    return loaded
+
+
+def _check_hub(source: str) -> None:
+    from huggingface_hub import constants
+
+    if not constants.ENDPOINT.startswith("https://"):
+        raise UserError(f"spatial VAE {source}: HF_ENDPOINT is {constants.ENDPOINT}; fetch from an https address only")
+
+
+def _check_fetched(source: str, subfolder: str | None, expected: str | None) -> None:
+    """Compare weights that came from a hub with the hash in the config; say the hash where it has none.
+
+    Raises:
+        UserError: if they differ.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    file = f"{subfolder}/{WEIGHTS}" if subfolder else WEIGHTS
+    path = try_to_load_from_cache(source, file)
+    if not isinstance(path, str):
+        raise UserError(f"spatial VAE {source}: {file} is not in the hub's cache; download it and name its folder")
+    if expected is not None:
+        _check_hash(Path(path), expected)
+    else:
+        log.warning("%s: set spatial.sha256: %s, so that no other weights are ever taken", source, sha256_file(path))
+
+
+def _check_whole(net: ModelMixin, report: Mapping[str, Any], name: str) -> None:
+    """Refuse weights that are incomplete (the library would make up the rest), that have more, or are not finite.
+
+    Raises:
+        UserError: which names the tensors.
+    """
+    problems = {
+        "missing": report["missing_keys"],
+        "unexpected": report["unexpected_keys"],
+        "not finite": not_finite(net.state_dict()),
+    }
+    parts = [f"{len(keys)} {kind} ({', '.join(sorted(keys)[:NAMED])})" for kind, keys in problems.items() if keys]
+    if parts:
+        raise UserError(f"{name}: {'; '.join(parts)}; get the whole weights of this architecture")
 
 
 def _check_hash(path: Path, expected: str) -> None:
@@ -116,7 +171,10 @@ def load_video_vae(folder: Path) -> VideoAutoencoderKL:
         raise UserError(f"model {folder}: no config.json there; give a stage's model folder")
     check_seal(folder)
     try:
-        return VideoAutoencoderKL.from_pretrained(str(folder), local_files_only=True, low_cpu_mem_usage=False)
+        net, report = VideoAutoencoderKL.from_pretrained(str(folder), local_files_only=True, **_STRICTLY)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"model {folder}: cannot be loaded ({reason}); give a stage's model folder") from error
+    _check_whole(net, report, f"model {folder}")
+    loaded: VideoAutoencoderKL = net
+    return loaded

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
     from video_vae.config import load_config
     from video_vae.files import atomic_path
     from video_vae.provenance import RECORD, run_record, write_json_atomic
+    from video_vae.redaction import hide_secrets
     from video_vae.report.html import render
     from video_vae.report.tables import load_results
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     figures = args.figures or args.output.parent / "figures"
     page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile, pdf=args.pdf)
     with atomic_path(args.output) as aside:
-        aside.write_text(page, encoding="utf-8")
+        aside.write_text(hide_secrets(page), encoding="utf-8")
     table = args.results / "metrics.csv"
     read = {"metrics": table} if table.is_file() else {}
     written = {"page": args.output, "figures": figures if figures.is_dir() else None}
