@@ -38,8 +38,8 @@ def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
     except Exception as error:
         # torch's restricted unpickler raises several kinds of its own for anything but tensors.
         raise UserError(
-            f"{what} {path}: refused, it holds more than tensors ({type(error).__name__}) and could run code; "
-            "get it as safetensors"
+            f"{what} {path}: refused, it is broken or holds more than tensors, which may be code "
+            f"({type(error).__name__}); get it as safetensors"
         ) from None
     values = values.get("state_dict", values) if isinstance(values, Mapping) else values
     if not isinstance(values, Mapping) or not all(_is_plain(name, value) for name, value in values.items()):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,7 +123,7 @@ def test_wrong_flow_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="takes no weights"):
         load_flow("dis", str(tmp_path / "none.pt"))
     (tmp_path / "broken.pt").write_bytes(b"not weights")
-    with pytest.raises(UserError, match="cannot be read as weights"):
+    with pytest.raises(UserError, match="refused, it is broken or holds more than tensors"):
         load_flow("auto", str(tmp_path / "broken.pt"))
     save_file({"netExtractor.netOne.0.weight": torch.zeros(16, 3, 3, 3)}, tmp_path / "part.safetensors")
     with pytest.raises(UserError, match="does not hold the weights of pwcnet"):
@@ -130,16 +132,35 @@ def test_wrong_flow_weights_are_refused(tmp_path: Path) -> None:
         load_flow("pwcnet", str(tmp_path / "part.safetensors"), "0" * 64)
 
 
+class _Served(http.server.SimpleHTTPRequestHandler):
+    """Serve files, and send who asks for `/elsewhere/ADDRESS` to that address."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/elsewhere/"):
+            return super().do_GET()
+        self.send_response(302)
+        self.send_header("Location", self.path.removeprefix("/elsewhere/"))
+        return self.end_headers()
+
+
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serve a folder over HTTP."""
+    """Serve a folder over HTTPS, by a certificate made for it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "served").mkdir()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run(made, check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    handler = functools.partial(_Served, directory=str(tmp_path / "served"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"https://localhost:{server.server_port}"
         server.shutdown()
 
 
@@ -156,3 +177,13 @@ def test_weights_by_address_are_verified_and_kept(tmp_path: Path, address: str) 
     assert load_flow("pwcnet", f"{address}/pwcnet.safetensors", digest).name == f"pwcnet:{digest[:8]}"
     (tmp_path / "served/pwcnet.safetensors").unlink()
     assert load_flow("pwcnet", f"{address}/pwcnet.safetensors", digest).name == f"pwcnet:{digest[:8]}"
+
+
+@pytest.mark.parametrize("where", ["http://localhost:9/x", "ftp://localhost/x", "file:///etc/hosts"])
+def test_weights_come_over_https_or_not_at_all(address: str, where: str) -> None:
+    with pytest.raises(UserError, match=r"a \w+ address; give an https one"):
+        load_flow("pwcnet", where, "0" * 64)
+    with pytest.raises(UserError, match=r"is not https|could not be fetched"):
+        load_flow("pwcnet", f"{address}/elsewhere/{where}", "0" * 64)
+    with pytest.raises(UserError, match="404"):  # followed, since it stays with https
+        load_flow("pwcnet", f"{address}/elsewhere/{address}/none", "0" * 64)
