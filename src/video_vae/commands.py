@@ -19,6 +19,9 @@ class Command(NamedTuple):
 
 
 GROUPS: dict[str, dict[str, Command]] = {
+    "the workflow": {
+        "status": Command("video_vae.status.command", "show how far a workflow is, and what failed and why", "--watch"),
+    },
     "data": {
         "fetch": Command(
             "video_vae.resources",

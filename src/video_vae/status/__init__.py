@@ -1,0 +1,1 @@
+"""Where a workflow stands, from its files alone: results, logs and Snakemake's own log. Imports nothing heavy."""
