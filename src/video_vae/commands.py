@@ -20,6 +20,9 @@ class Command(NamedTuple):
 
 GROUPS: dict[str, dict[str, Command]] = {
     "the workflow": {
+        "init": Command(
+            "video_vae.project", "make a project folder for clips of your own", "my_project --videos /path/to/clips"
+        ),
         "status": Command("video_vae.status.command", "show how far a workflow is, and what failed and why", "--watch"),
     },
     "data": {

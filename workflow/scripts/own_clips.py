@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from video_vae.project import held_out
+
 
 def overrides(clips: str, run: str) -> dict[str, Any]:
     """Return the settings of a run on some clips; the run is named after them unless it has a name."""
@@ -17,15 +19,12 @@ def overrides(clips: str, run: str) -> dict[str, Any]:
     source = Path(clips).expanduser().resolve()
     if not source.exists():
         sys.exit(f"make demo: CLIPS={clips} does not exist; give a folder, a file, or a CSV with a path column")
-    # The demo's table says what is held out, a folder does not: a fifth of the videos, or of the one video's pieces.
-    split: dict[str, Any] = {"test_fraction": 0.2}
-    if source.is_file() and source.suffix.lower() not in (".csv", ".parquet", ".tsv"):
-        split |= {"by": "segment", "segment_frames": 33}
     name = run or "clips_" + re.sub(r"[^A-Za-z0-9_-]+", "_", source.stem)[:48]
     question = f"How well does a small 4x8x8 video VAE, trained for minutes, reconstruct clips of {source.name}?"
     return {
         "experiment": name,
-        "data": {"sources": [str(source)], "packages": [], "split": split},
+        # the demo's table says what is held out, a folder does not
+        "data": {"sources": [str(source)], "packages": [], "split": held_out([source])},
         "report": {"title": f"Video VAE: {source.name}", "question": question},
     }
 
