@@ -20,6 +20,11 @@ class Command(NamedTuple):
 
 GROUPS: dict[str, dict[str, Command]] = {
     "the workflow": {
+        "doctor": Command(
+            "video_vae.doctor.command",
+            "check this machine, and say what would not work and what to do",
+            "--config config/demo.yaml",
+        ),
         "init": Command(
             "video_vae.project", "make a project folder for clips of your own", "my_project --videos /path/to/clips"
         ),

@@ -1,0 +1,128 @@
+"""Checks of what a config needs: its clips, weights, packages, and the servers that it would fetch them from."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from huggingface_hub import constants, try_to_load_from_cache
+
+from video_vae.config import Config
+from video_vae.config_slices import needs_perceptual, resolve
+from video_vae.doctor.machine import HUB, REGISTRY, Check
+from video_vae.files import sha256_file
+from video_vae.models.build import WEIGHTS
+
+
+def hub_address() -> str:
+    """Return the address of the model hub (HF_ENDPOINT)."""
+    return str(constants.ENDPOINT) or HUB
+
+
+def registry_address() -> str:
+    """Return the package index that pip is set to use, or its usual one."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "get", "global.index-url"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else REGISTRY
+
+
+def hub_needs(config: Config) -> list[str]:
+    """List what a config would fetch from the hub: spatial VAEs that are no local folder and not in the cache."""
+    needs = []
+    for run in resolve(config).values():
+        name, part = run.spatial.pretrained, run.spatial.subfolder
+        if name is None or Path(name).exists():
+            continue
+        file = f"{part}/{WEIGHTS}" if part else WEIGHTS
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or isinstance(try_to_load_from_cache(name, file), str):
+            continue
+        needs.append(f"spatial.pretrained {name}")
+    return sorted(set(needs))
+
+
+def registry_needs(config: Config, folder: Path) -> list[str]:
+    """List the packages of a config that are not fetched yet."""
+    named = {"lpips", *(name for run in resolve(config).values() for name in run.data.packages)}
+    lost = [name for name in sorted(named) if not (folder / "resources" / name / "files.json").is_file()]
+    return [f"resources.{name}" for name in lost]
+
+
+def check_sources(config: Config) -> Iterator[Check]:
+    """Check that the folders, files and tables of clips are there; what they hold is the manifest's business."""
+    for name, run in resolve(config).items():
+        if not run.data.sources and not run.data.packages:
+            text = f"{name}: data.sources is empty; name folders with clips, files, or tables with a `path` column"
+            yield Check(name="clips", state="broken", text=text)
+        lost = [source for source in run.data.sources if not Path(source).expanduser().exists()]
+        if lost:
+            text = f"{name}: {', '.join(lost)} not found from {Path.cwd()}; correct data.sources"
+            yield Check(name="clips", state="broken", text=text)
+        elif run.data.sources:
+            yield Check(name="clips", state="ok", text=f"{name}: {', '.join(run.data.sources)}")
+
+
+def check_spatial(config: Config) -> Iterator[Check]:
+    """Check the spatial VAE that a config names: a local folder's files and hash, or that a hub has to be asked."""
+    for name, run in resolve(config).items():
+        source, part = run.spatial.pretrained, run.spatial.subfolder or ""
+        if source is None:
+            yield Check(name="spatial VAE", state="ok", text=f"{name}: a small one is trained (spatial.training)")
+        elif Path(source).is_dir():
+            files = [Path(source, part, file) for file in ("config.json", WEIGHTS)]
+            lost = [str(path) for path in files if not path.is_file()]
+            if lost:
+                text = f"{name}: {', '.join(lost)} missing; set spatial.pretrained to a folder in diffusers format"
+                yield Check(name="spatial VAE", state="broken", text=text)
+            else:
+                yield from _hash("spatial VAE", files[1], run.spatial.sha256, "spatial.sha256")
+        elif Path(source).is_absolute() or source.count("/") != 1:
+            text = f"{name}: {source} is no folder here and no hub id; correct spatial.pretrained"
+            yield Check(name="spatial VAE", state="broken", text=text)
+
+
+def check_weights(config: Config) -> Iterator[Check]:
+    """Check the other weights that a config names by files: optical flow and rFVD; and say what LPIPS needs."""
+    settings = config.evaluation
+    for key, file, digest in (
+        ("flow_weights", settings.flow_weights, settings.flow_sha256),
+        ("fvd_weights", settings.fvd_weights, settings.fvd_sha256),
+    ):
+        if file is None or file.startswith(("http://", "https://")):
+            continue
+        if Path(file).is_file():
+            yield from _hash(f"evaluation.{key}", Path(file), digest, f"evaluation.{key.replace('weights', 'sha256')}")
+        else:
+            yield Check(
+                name=f"evaluation.{key}", state="broken", text=f"{file} not found from {Path.cwd()}; correct it"
+            )
+    if settings.flow_weights is None and "flolpips" in settings.metrics and settings.flow in ("auto", "dis"):
+        text = "none: FloLPIPS takes OpenCV's DIS flow, not comparable with published FloLPIPS (PWC-Net)"
+        yield Check(name="flow weights", state="note", text=text)
+    if any(needs_perceptual(run, "stage3") for run in resolve(config).values()):
+        yield Check(
+            name="LPIPS weights", state="ok", text="fetched by the workflow (resources.lpips), verified by sha256"
+        )
+
+
+def _hash(name: str, path: Path, expected: str | None, key: str) -> Iterator[Check]:
+    found = sha256_file(path)
+    if expected is not None and found != expected:
+        text = f"{path} has sha256 {found}, {key} says {expected}; take the right file or correct the hash"
+        yield Check(name=name, state="broken", text=text)
+    else:
+        said = "as the config says" if expected else f"not checked: {key} is not set"
+        yield Check(name=name, state="ok", text=f"{path}, sha256 {found[:16]}... ({said})")
+
+
+def partitions(profile: Path) -> tuple[str, ...]:
+    """List the SLURM partitions that a profile names."""
+    if not profile.is_file():
+        return ()
+    values = yaml.safe_load(profile.read_text(encoding="utf-8")) or {}
+    rules = [values.get("default-resources") or {}, *(values.get("set-resources") or {}).values()]
+    named = {str(rule["slurm_partition"]) for rule in rules if isinstance(rule, dict) and "slurm_partition" in rule}
+    return tuple(sorted(name for part in named for name in part.split(",")))
