@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
         config = parse_config(origin.records[0]["config"]) if origin.records else Config()
         with atomic_path(args.output) as folder:
             folder.mkdir()
+            log.info("%s: reading, writing and hashing the weights", args.model)
             if args.format == "diffusers":
                 load_video_vae(args.model).save_pretrained(folder)
             else:

@@ -13,6 +13,7 @@ from video_vae.data.content import Reason
 from video_vae.data.table import read_csv_rows
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
+from video_vae.progress import progress
 
 TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".tsv"})
 OTHER_MEDIA_SUFFIXES = frozenset(
@@ -109,7 +110,8 @@ def _scan_folder(found: Found, folder: Path) -> None:
 
     names: list[str] = []
     seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+    places = os.walk(folder, onerror=unreadable, followlinks=True)
+    for parent, folders, files in progress(places, desc=f"scan {folder}", unit="folders", brief=True):
         here = os.path.realpath(parent)
         folders[:] = [] if here in seen else [name for name in folders if not name.startswith(".")]
         names += [] if here in seen else [os.path.join(parent, name) for name in files]  # noqa: PTH118 (raw names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,8 @@ def hub_address() -> str:
 
 def registry_address() -> str:
     """Return the package index that pip is set to use, or its usual one."""
+    if os.environ.get("PIP_INDEX_URL"):
+        return os.environ["PIP_INDEX_URL"]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "get", "global.index-url"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else REGISTRY

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from video_vae.progress import progress
 from video_vae.report import compare, figures, training_figures
 from video_vae.report.compare import Difference, Row
 from video_vae.report.style import inline_svg, save_figure
@@ -26,10 +27,12 @@ class Shelf:
     def __init__(self, folder: Path, *, pdf: bool = False) -> None:
         self.folder = folder
         self.pdf = pdf
+        self._drawn = progress(desc="report", unit="figures", brief=True)
 
     def place(self, name: str, figure: Figure, description: str) -> str:
         """Save a figure and give it as inline SVG with a text alternative."""
         text = save_figure(figure, self.folder, name, pdf=self.pdf)
+        self._drawn.update()
         return inline_svg(text, name, html.escape(description))
 
 

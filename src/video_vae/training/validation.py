@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from video_vae import losses
 from video_vae.data.video import MediaError
+from video_vae.progress import progress
 from video_vae.training.datasets import Source
 from video_vae.training.distributed import Ranks
 from video_vae.training.plan import Window
@@ -69,7 +70,10 @@ class Validator:
     @torch.no_grad()
     def run(self, with_pixels: bool) -> dict[str, float]:
         """Return the mean of each figure over the clips that have it; empty where there are no clips."""
-        own = [self._score(window, with_pixels) for window in self.chosen[self.ranks.rank :: self.ranks.world_size]]
+        windows: Iterable[Window] = self.chosen[self.ranks.rank :: self.ranks.world_size]
+        if self.ranks.first:
+            windows = progress(windows, desc="validate", unit="clips", brief=True)
+        own = [self._score(window, with_pixels) for window in windows]
         gathered: dict[str, list[float]] = defaultdict(list)
         for figures in (figures for part in self.ranks.gather(own) for figures in part):
             for name, value in figures.items():
