@@ -39,8 +39,6 @@ def run(args: argparse.Namespace) -> None:
         export_checkpoint(args.model, args.output)
     else:
         origin = trace(args.model, args.metrics)
-        if not origin.scores:
-            log.warning("%s: no scores of this model were found; the card says so", args.metrics or "metrics.csv")
         config = parse_config(origin.records[0]["config"]) if origin.records else Config()
         with atomic_path(args.output) as folder:
             folder.mkdir()
@@ -52,4 +50,6 @@ def run(args: argparse.Namespace) -> None:
             weights = {path.name: sha256_file(path) for path in sorted(folder.glob("*.safetensors"))}
             said = {"name": args.name or args.output.name, "form": args.format, "licence": args.license}
             write_card(folder, origin, **said, config=config, weights=weights)
+        if not origin.scores:
+            log.warning("%s: no scores of this model were found; the card says so", args.metrics or "metrics.csv")
     sys.stdout.write(f"{args.output}\n")
