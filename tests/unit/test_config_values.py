@@ -194,3 +194,18 @@ def test_aliases_that_multiply_cost_neither_time_nor_memory(tmp_path: Path) -> N
 
 def test_keys_that_yaml_merges_may_be_overridden() -> None:
     assert load_config(ROOT / "config/demo.yaml").stages.stage2.steps == 300
+
+
+def test_nets_larger_than_the_memory_are_refused_before_any_of_it_is_taken() -> None:
+    from video_vae.models.build import build_temporal
+    from video_vae.training.spatial import build
+
+    values = {
+        "model": {"temporal": {"base_channels": 8192, "channel_multipliers": [1, 64], "temporal_downsample": [True]}},
+        "spatial": {"training": {"block_out_channels": [8192] * 4, "layers_per_block": 64}},
+    }
+    config = parse_config(values)
+    with pytest.raises(UserError, match=r"model\.temporal: [\d,]+ parameters take [\d,]+ GB"):
+        build_temporal(config.model.temporal, seed=0)
+    with pytest.raises(UserError, match=r"spatial\.training: [\d,]+ parameters take [\d,]+ GB"):
+        build(config.spatial.training, seed=0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin
+from torch import nn
 
 from video_vae import config as settings
 from video_vae.errors import UserError
@@ -135,8 +137,29 @@ def _check_hash(path: Path, expected: str) -> None:
         raise UserError(f"spatial VAE: {path} has sha256 {found}, but spatial.sha256 says {expected}")
 
 
+def check_fits(make: Callable[[], nn.Module], key: str) -> None:
+    """See that a net's weights fit into this machine's memory before any of it is taken.
+
+    Raises:
+        UserError: if they do not; names the key of the config.
+    """
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in make().parameters())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * count > memory:
+        raise UserError(
+            f"{key}: {count:,} parameters take {4 * count / 1e9:,.0f} GB, this machine has {memory / 1e9:,.0f}; "
+            "take fewer channels or layers"
+        )
+
+
 def build_temporal(temporal: settings.Temporal, seed: int) -> TemporalAutoencoderKL:
-    """Make a fresh temporal VAE with weights that are a function of the seed."""
+    """Make a fresh temporal VAE with weights that are a function of the seed.
+
+    Raises:
+        UserError: if it does not fit into memory, or cannot start as its config says.
+    """
+    check_fits(lambda: TemporalAutoencoderKL(**temporal.model_dump(exclude={"init"})), "model.temporal")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = TemporalAutoencoderKL(**temporal.model_dump(exclude={"init"}))

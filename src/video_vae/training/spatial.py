@@ -28,7 +28,7 @@ from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
-from video_vae.models.build import save_model
+from video_vae.models.build import check_fits, save_model
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, path_record, run_record, write_json_atomic
@@ -44,10 +44,15 @@ STATISTICS_CROPS = 512
 
 
 def build(settings: SpatialTraining, seed: int) -> AutoencoderKL:
-    """Make a fresh net whose weights are a function of the seed."""
-    levels = len(settings.block_out_channels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Make a fresh net whose weights are a function of the seed.
+
+    Raises:
+        UserError: if it does not fit into memory.
+    """
+
+    def make() -> AutoencoderKL:
+        """Make the net, on whatever device is the default."""
+        levels = len(settings.block_out_channels)
         return AutoencoderKL(
             block_out_channels=settings.block_out_channels,
             down_block_types=("DownEncoderBlock2D",) * levels,
@@ -59,6 +64,11 @@ def build(settings: SpatialTraining, seed: int) -> AutoencoderKL:
             # Attention would tie the net to the number of pixels of its training crops.
             mid_block_add_attention=False,
         )
+
+    check_fits(make, "spatial.training")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
 
 
 @dataclass(frozen=True)
