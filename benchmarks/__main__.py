@@ -2,7 +2,8 @@
 
     python -m benchmarks [NAME ...] [--quick] [--rounds N] [--publish]
 
-With --publish each table also replaces its section of benchmarks/README.md, with the machine that it ran on.
+With --publish each table also replaces its section of benchmarks/README.md or docs/scale.md, with the machine that it
+ran on.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import borders, long_video, metrics, step, temporal, windows
+from benchmarks import borders, long_video, metrics, scale_data, scale_ranks, scale_results, step, temporal, windows
 from benchmarks.common import ROOT, Options, machine
 
-README = ROOT / "benchmarks" / "README.md"
+PAGES = (ROOT / "benchmarks" / "README.md", ROOT / "docs" / "scale.md")
 BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "temporal-8x8": partial(temporal.run, side=8),
     "temporal-32x32": partial(temporal.run, side=temporal.LARGE),
@@ -29,21 +30,29 @@ BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "chunks": borders.run_chunks,
     "tiles": borders.run_tiles,
     **metrics.BENCHMARKS,
+    "scale-manifest": scale_data.run_manifest,
+    "scale-tables": scale_data.run_tables,
+    "scale-latents": scale_data.run_latents,
+    "scale-graph": scale_results.run_graph,
+    "scale-ranks": scale_ranks.run,
+    "scale-evaluation": scale_results.run_evaluation,
+    "scale-report": scale_results.run_report,
 }
 
 
 def publish(name: str, text: str) -> None:
-    """Replace a benchmark's section of the README.
+    """Replace a benchmark's section of the page that has it.
 
     Raises:
-        ValueError: if the README has no such section.
+        ValueError: if no page has such a section, or more than one.
     """
-    old = README.read_text(encoding="utf-8")
     section = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    new, count = section.subn(lambda found: f"{found[1]}{text}\n{found[2]}", old)
-    if count != 1:
-        raise ValueError(f"{README} has {count} sections named {name}")
-    README.write_text(new, encoding="utf-8")
+    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    found = [page for page, old in pages.items() for _ in section.finditer(old)]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} sections of {', '.join(map(str, PAGES))} are named {name}")
+    new = section.sub(lambda part: f"{part[1]}{text}\n{part[2]}", pages[found[0]])
+    found[0].write_text(new, encoding="utf-8")
 
 
 def main() -> None:
@@ -54,7 +63,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that they run")
     clock_help = "wall, or cpu on a machine that is busy otherwise, with OMP_NUM_THREADS=1 [wall]"
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help=clock_help)
-    parser.add_argument("--publish", action="store_true", help="keep the tables in benchmarks/README.md")
+    parser.add_argument("--publish", action="store_true", help="keep the tables in benchmarks/README.md, docs/scale.md")
     args = parser.parse_args()
     if unknown := set(args.names) - set(BENCHMARKS):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
