@@ -37,7 +37,7 @@ LIMIT_MEMORY = 4 << 30
 """Address space of a worker, in bytes: a file that needs more is rejected, and takes no memory from others."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What a file is and the sha256 of its content, or why it cannot be used."""
 

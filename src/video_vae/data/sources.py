@@ -25,7 +25,7 @@ OTHER_MEDIA_SUFFIXES = frozenset(
 MOST_FRAMES = 1e9
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """A file, or a part of one, that may become a clip."""
 
@@ -39,7 +39,7 @@ class Candidate:
     split: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
     """A row of rejected.csv."""
 

@@ -17,7 +17,7 @@ from video_vae.files import atomic_path
 Kind = Literal["video", "image"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
     """One row: a whole video, a segment of one, or an image. The fields are the columns, in their order."""
 

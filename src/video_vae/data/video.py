@@ -57,7 +57,7 @@ RATE_TOLERANCE = 0.05
 """Share by which the announced frame rate may differ from the time stamps' before they are believed instead."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MediaInfo:
     """What a file holds; sizes in pixels as shown, `fps` None for an image."""
 
