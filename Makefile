@@ -9,13 +9,14 @@
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
 # make env                        only the environment: .venv/bin/python
 # make config                     regenerate what is generated from the settings and from the lock
+# make audit                      known vulnerabilities of the locked packages, where the registry tells them
 # make lock                       pin the packages of pyproject.toml anew
 # make clean                      remove results, reports and logs (not the fetched packages, not the environment)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-slurm test-conda test-container offline reproduce bench lint format config lock clean
+.PHONY: help env demo test test-slow test-slurm test-conda test-container offline reproduce bench lint format config audit lock clean
 
 PYTHON_BIN := .venv/bin
 PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
@@ -83,6 +84,11 @@ reproduce: env
 bench: env
 	@$(PYTHON_BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers $(PEERS) || echo "bench: without $(PEERS)"
 	@PYTHONPATH=src:build/peers OMP_WAIT_POLICY=PASSIVE $(PYTHON_BIN)/python -m benchmarks --publish
+
+# Known vulnerabilities of the locked packages, as the registry's advisories tell; what cannot be asked is an error.
+audit: env
+	@$(PYTHON_BIN)/python -m pip install --quiet --upgrade --target build/audit pip-audit==2.10.1
+	@PYTHONPATH=build/audit $(PYTHON_BIN)/python -m pip_audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
 # uv.lock is not kept: it names the registry that it was made with.
 lock:

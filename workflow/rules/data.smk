@@ -3,7 +3,7 @@
 
 rule prepare_manifest:
     input:
-        sources=source_files,
+        sources=lambda wildcards: local(list(RUNS[wildcards.experiment].data.sources)),
         packages=lambda wildcards: package_listings(wildcards.experiment),
     output:
         manifest="results/{experiment}/data/manifest.csv",
@@ -20,9 +20,12 @@ rule prepare_manifest:
     params:
         settings=argument(slices.data_slice),
         folder=folder_of("manifest"),
+        packages=lambda wildcards, input: options(
+            packages_dir=sorted({os.path.dirname(os.path.dirname(listing)) for listing in input.packages})
+        ),
     shell:
         "logged {log} python -m video_vae manifest {params.settings:q}"
-        " --output-dir {params.folder} --packages-dir resources --workers {threads}"
+        " --output-dir {params.folder} {params.packages} --workers {threads}"
 
 
 rule train_spatial:
@@ -67,7 +70,7 @@ rule cache_latents:
     params:
         settings=lambda wildcards: slices.as_argument(slices.latents_slice(RUNS[LATENTS[wildcards.fingerprint]])),
         shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint]].latents.shards,
-        options=lambda wildcards: options(spatial=spatial_folder(LATENTS[wildcards.fingerprint])),
+        options=lambda wildcards, input: options(spatial=spatial_given(input)),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae encode-latents {params.settings:q}"

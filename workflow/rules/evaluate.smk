@@ -19,10 +19,8 @@ rule evaluate_clips:
     resources:
         **MACHINE,
     params:
-        real=lambda wildcards: reconstruction_folder(wildcards.experiment, wildcards.stage, "ori"),
-        generated=lambda wildcards: [
-            reconstruction_folder(wildcards.experiment, wildcards.stage, variant) for variant in ("rec", "spatial")
-        ],
+        real=variants("ori"),
+        generated=variants("rec", "spatial"),
         options=evaluation_options,
         folder=folder_of("summary"),
     shell:
@@ -45,10 +43,8 @@ use rule evaluate_clips as evaluate_baselines with:
     benchmark:
         "results/benchmarks/{experiment}/baselines/evaluate.tsv"
     params:
-        real=lambda wildcards: reconstruction_folder(wildcards.experiment, None, "ori"),
-        generated=lambda wildcards: [
-            reconstruction_folder(wildcards.experiment, None, variant) for variant in ("mean", "repeat")
-        ],
+        real=variants("ori"),
+        generated=variants("mean", "repeat"),
         options=evaluation_options,
         folder=folder_of("summary"),
 
@@ -68,6 +64,8 @@ rule collect_metrics:
     conda:
         "../../envs/tables.yaml"
     params:
-        rows=[":".join(row) for row in all_scores()],
+        rows=lambda wildcards, input: [
+            f"{name}:{stage}:{summary}" for (name, stage, _), summary in zip(all_scores(), input.summaries)
+        ],
     shell:
         "logged {log} python -m video_vae collect-metrics {params.rows} --output {output.table}"

@@ -20,7 +20,7 @@ rule reconstruct_clips:
     params:
         settings=argument(slices.reconstruct_slice),
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
-        name="results/{experiment}/{stage}/reconstruction",
+        name=folder_of("index"),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae.reconstruct {params.settings:q}"
@@ -46,8 +46,8 @@ rule reconstruct_baselines:
     params:
         settings=argument(slices.baselines_slice),
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
-        name="results/{experiment}/baselines/reconstruction",
-        options=lambda wildcards: options(spatial=spatial_folder(wildcards.experiment)),
+        name=folder_of("index"),
+        options=lambda wildcards, input: options(spatial=spatial_given(input)),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae.reconstruct {params.settings:q}"

@@ -45,8 +45,9 @@ rule make_report:
     params:
         settings=slices.as_argument(slices.report_slice(CONFIG)),
         config=lambda wildcards: options(configfile=CONFIG_FILES[0]),
+        results=lambda wildcards, input: os.path.dirname(input.table),
     shell:
-        "logged {log} python -m video_vae report {params.settings:q} --results results --rulegraph {input.rulegraph}"
+        "logged {log} python -m video_vae report {params.settings:q} --results {params.results} --rulegraph {input.rulegraph}"
         " {params.config} --output {output.page} --figures {output.figures}"
 
 
