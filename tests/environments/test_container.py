@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import distributions
@@ -52,17 +54,25 @@ def test_the_image_holds_the_packages_of_the_lock_and_no_others(image: Path) -> 
 
 def test_a_whole_run_computes_in_the_image(image: Path, checkout: Checkout, lpips_folder: Path, seen: Path) -> None:
     write_clips(checkout.folder / "clips", frames=12)
-    (checkout.folder / "tiny.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+    settings = {**SETTINGS, "experiments": {}, "latents": {"shards": 1}}
+    settings["evaluation"] = SETTINGS["evaluation"] | {"stages": ["stage3"], "baselines": False}
+    (checkout.folder / "tiny.json").write_text(json.dumps(settings), encoding="utf-8")
     shutil.copytree(lpips_folder, checkout.folder / "resources/lpips")
     (checkout.folder / "envs/video-vae.sif").symlink_to(image)
     programs = checkout.folder.parent / "bin"
     programs.mkdir()
     (programs / "apptainer").symlink_to(APPTAINER)
-    arguments = ["--sdm", "apptainer", "--configfile", "tiny.json", "--", "results/metrics.csv", "reports/report.html"]
-    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    result = checkout.snakemake(*arguments, PATH=path)
+    command = [sys.executable, "-m", "snakemake", "results/metrics.csv", "reports/report.html"]
+    result = subprocess.run(
+        [*command, "--sdm", "apptainer", "--configfile", "tiny.json"],
+        cwd=checkout.folder,
+        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-8000:]
     assert (checkout.folder / "reports/report.html").is_file()
     lines = seen.read_text(encoding="utf-8").splitlines()
-    jobs = [line for line in lines if "video_vae" in line]
-    assert len(jobs) > 15 and all(line.startswith("/opt/video-vae/env ") for line in jobs)
+    jobs = [line for line in lines if re.search(r"-m video_vae", line)]
+    assert len(jobs) > 8 and all(line.startswith("/opt/video-vae/env ") for line in jobs), jobs
