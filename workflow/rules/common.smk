@@ -111,7 +111,7 @@ def spatial_files(experiment):
 def spatial_given(input):
     """Name the folder of the spatial VAE among a job's inputs; empty where it is a hub id."""
     first = input.spatial if isinstance(input.spatial, str) else next(iter(input.spatial), "")
-    return os.path.dirname(first) if first.endswith("/config.json") else first
+    return os.path.dirname(first) if os.path.basename(first) == "config.json" else first
 
 
 def latent_files(experiment):
