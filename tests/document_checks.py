@@ -32,15 +32,18 @@ def stand_in(text: str) -> str:
 def plan(commands: Sequence[Sequence[str]], folder: Path) -> list[tuple[int, str]]:
     """Plan Snakemake commands without running their jobs; return exit status and output of each."""
     assert {Path(words[0]).name for words in commands} <= {"snakemake"}
+    asked = ["\0".join(["-n", *map(stand_in, words[1:])]) for words in commands]
+    once = list(dict.fromkeys(asked))
     result = subprocess.run(
         [sys.executable, ROOT / "tests" / "planning.py"],
-        input=json.dumps([["-n", *map(stand_in, words[1:])] for words in commands]),
+        input=json.dumps([text.split("\0") for text in once]),
         cwd=folder,
         capture_output=True,
         text=True,
         check=True,
     )
-    return [(status, output) for status, output in json.loads(result.stdout)]
+    found = dict(zip(once, json.loads(result.stdout), strict=True))
+    return [(found[text][0], found[text][1]) for text in asked]
 
 
 def parse(words: Sequence[str]) -> None:

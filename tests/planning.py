@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import tempfile
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 from snakemake.cli import main
 
@@ -17,13 +19,29 @@ def planned(arguments: list[str]) -> tuple[int, str]:
         if child == 0:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
-            sys.argv = ["snakemake", *arguments]
-            main(arguments)
-            os._exit(os.EX_SOFTWARE)  # main leaves by SystemExit: this place is not reached
+            _run(arguments)
         _, status = os.waitpid(child, 0)
         output.seek(0)
         return os.waitstatus_to_exitcode(status), output.read()
 
 
+def _run(arguments: list[str]) -> None:
+    """Run a command and leave, without what the parent would do at its end."""
+    status: object = os.EX_SOFTWARE
+    try:
+        sys.argv = ["snakemake", *arguments]
+        main(arguments)
+    except SystemExit as done:
+        status = done.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else int(status is not None))
+
+
 if __name__ == "__main__":
-    json.dump([planned(arguments) for arguments in json.load(sys.stdin)], sys.stdout)
+    asked = json.load(sys.stdin)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        json.dump(list(pool.map(planned, asked)), sys.stdout)
