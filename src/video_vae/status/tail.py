@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-WINDOW = 64 * 1024
+WINDOW = 1 << 20
 """Bytes read of the end of a file, however long it is."""
 
 
@@ -23,5 +23,5 @@ def last_text(path: Path, window: int = WINDOW) -> str:
 
 def last_lines(path: Path, most: int) -> list[str]:
     """Return the last lines of a file that say anything."""
-    lines = [line.strip() for line in last_text(path).replace("\r", "\n").splitlines()]
+    lines = [line.strip() for line in last_text(path, WINDOW // 16).replace("\r", "\n").splitlines()]
     return [line for line in lines if line][-most:]
