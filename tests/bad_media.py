@@ -194,7 +194,7 @@ def _huge(corpus: Corpus) -> None:
         "rejected",
     )
     corpus.keep(kind, "huge.y4m", b"YUV4MPEG2 W65535 H65535 F25:1 C420\nFRAME\n" + bytes(999), "rejected")
-    Image.new("1", (30_000, 30_000)).save(corpus.add(kind, "black.png", "rejected"))
+    Image.new("1", (12_000, 12_000)).save(corpus.add(kind, "black.png", "rejected"))
     for name in ("huge.mov", "huge.avi"):
         content = bytearray(corpus.base[5 if name.endswith("mov") else 3].read_bytes())
         for old, order in ((SIZE[1], "little"), (SIZE[0], "little")) if name.endswith("avi") else ():
