@@ -18,6 +18,7 @@ from workflow_material import ROOT, Checkout, copy_checkout
 NASTY = 'it\'s; touch harmed $(touch harmed) `touch harmed` & "q" *'
 BRACED = f"{NASTY} {{0}} {{config}}"
 """A name that a shell, or Snakemake's own formatting, would make something else of."""
+TOKEN = "hf_notforanybodyelse"  # noqa: S105 (made up)
 CLIPS = (f"{BRACED}.mp4", "-rf.mp4", "two\nlines.mp4", "a,b.mp4", "ÄÖ 北京.mp4", "%s\\n.mp4", "~.mp4")
 
 
@@ -36,8 +37,13 @@ def test_clips_are_listed_whatever_they_and_their_folders_are_called(tmp_path: P
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--snakefile", str(ROOT / "workflow/Snakefile")]
     command += ["--directory", str(here), "--configfile", str(tmp_path / "mine.yaml")]
-    result = subprocess.run([*command, "--", "results/mine/data/manifest.csv"], capture_output=True, text=True)
+    command += ["--", "results/mine/data/manifest.csv"]
+    environment = {**os.environ, "HF_TOKEN": TOKEN, "https_proxy": f"http://me:{TOKEN}@localhost:9"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+    written = [path.read_bytes() for path in here.rglob("*") if path.is_file()]
+    assert len(written) > 4 and not any(TOKEN.encode() in content for content in written)
+    assert TOKEN not in result.stdout + result.stderr
     with (here / "results/mine/data/manifest.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {Path(row["path"]).name for row in rows} == set(CLIPS)
