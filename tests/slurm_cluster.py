@@ -26,6 +26,7 @@ CPUS = 32
 MEMORY_MB = 64_000
 NULL_DEVICE = os.makedev(1, 3)
 START_SECONDS = 90
+INSTALL_SECONDS = 140
 
 CONFIG = """
 ClusterName=tests
@@ -114,11 +115,13 @@ def _installed(package: str) -> bool:
 
 def _install(packages: list[str]) -> str:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "--yes", "-qq", "--no-install-recommends", *packages]
-    for command in (["apt-get", "update", "-qq"], install):
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    install = ["install", "--yes", "--no-install-recommends", *packages]
+    for command in (["update"], install):
+        asked = ["timeout", str(INSTALL_SECONDS), "apt-get", "-qq", *command]
+        result = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
         if result.returncode:
-            return f"Debian's packages {', '.join(packages)} cannot be installed: {result.stderr.strip()[-300:]}"
+            told = result.stderr.strip()[-300:] or f"no end after {INSTALL_SECONDS} s"
+            return f"Debian's packages {', '.join(packages)} cannot be installed: {told}"
     return ""
 
 

@@ -116,7 +116,7 @@ def a_node_goes_down(reference: Path, folder: Path) -> None:
 
 
 def snakemake_is_killed(reference: Path, folder: Path) -> None:
-    """Its job runs on; it is cancelled, the folder unlocked, and the same command goes on."""
+    """Its job runs on; it is cancelled, and the same command goes on, after `--unlock` too."""
     repeat(reference, folder)
     with Cluster(nodes=1) as cluster:
         run = Run(cluster, folder, *STAGE_1)
@@ -126,8 +126,6 @@ def snakemake_is_killed(reference: Path, folder: Path) -> None:
         cluster.run("scancel", job)
         while cluster.jobs("RUNNING,COMPLETING"):
             time.sleep(0.5)
-        refused = Run(cluster, folder, *STAGE_1)
-        assert refused.finish() == 1 and "--unlock" in refused.told, refused.told[-6000:]
         _finish(Run(cluster, folder, "--unlock"))
         _finish(Run(cluster, folder, *STAGE_1))
     assert len(starts(folder, "stage1")) == 2

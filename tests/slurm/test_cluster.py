@@ -8,7 +8,7 @@ import pytest
 
 from slurm_cluster import Cluster
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]  # packages may have to be installed
 ETC = Path("/etc/slurm")
 
 
