@@ -27,7 +27,7 @@ from video_vae.doctor.machine import (
     run_checks,
 )
 
-HUB_CURE = "download it where there is a network, and set the key to its folder"
+HUB_CURE = "fetch it where there is a network (video-vae fetch-weights), or set the key to a local folder"
 REGISTRY_CURE = "set PIP_INDEX_URL to a mirror, or copy `resources` from where they were fetched"
 PROFILES = (Path("profile/config.yaml"), Path("workflow/profiles/slurm/config.yaml"))
 """Where a profile for a cluster lies: in a project folder, in the checkout."""
