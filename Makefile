@@ -5,6 +5,7 @@
 # make test-container            builds the image in a chroot and runs the workflow in it (root, debootstrap, 8 GB)
 # make offline CONFIG=my.yaml     fetches all that needs the network, for machines without [SDM=conda]
 # make test-slurm                 the workflow on a real SLURM of four nodes on this machine (Debian, as root; 15 minutes)
+# make test-faults                break runs on purpose; their table goes to docs/reliability.md with PUBLISH=1
 # make reproduce                  the demo twice in fresh folders, compared byte for byte
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
 # make env                        only the environment: .venv/bin/python
@@ -16,7 +17,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-slurm test-conda test-container offline reproduce bench lint format config audit lock clean
+.PHONY: help env demo test test-slow test-faults test-slurm test-conda test-container offline reproduce bench lint format config audit lock clean
 
 PYTHON_BIN := .venv/bin
 PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
@@ -72,6 +73,9 @@ test-container: env
 
 test-slurm: env
 	@$(PYTHON_BIN)/pytest -rs -m slurm tests/slurm
+
+test-faults: env
+	@$(PYTHON_BIN)/pytest tests/faults -m "" $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish)
 
 config: env
 	@$(PYTHON_BIN)/video-vae config-docs

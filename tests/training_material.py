@@ -62,6 +62,11 @@ def make_data(folder: Path) -> None:
     held_out = [make_clip(folder, name, 12, split="test") for name in ("held1", "held2")]
     write_table(folder / "train.csv", train)
     write_table(folder / "test.csv", held_out)
+    encode(folder)
+
+
+def encode(folder: Path) -> None:
+    """Write latents.safetensors anew."""
     parser = argparse.ArgumentParser()
     encode_latents.add_arguments(parser)
     tables = ["--data-path", str(folder / "train.csv"), "--data-path", str(folder / "test.csv")]

@@ -128,9 +128,8 @@ def run(args: argparse.Namespace) -> None:
         outcome = _merged(ranks.gather(done), list(folders))
     if ranks.first:
         _warn(pairing, outcome)
-        if outcome.scores:
-            _write(args, tools, net, folders, pairing, outcome, started)
         _judge(args, pairing, outcome)
+        _write(args, tools, net, folders, pairing, outcome, started)
 
 
 def _view(args: argparse.Namespace) -> View:
@@ -290,7 +289,10 @@ def _judge(args: argparse.Namespace, pairing: Pairing, outcome: Outcome) -> None
         raise UserError(f"no clip could be scored; {first.clip_id} ({first.variant}): {first.reason}")
     left_out = len(pairing.unpaired) + len(outcome.refused)
     if args.strict and left_out:
-        raise UserError(f"--strict: {left_out} clips have no partner or were refused; see the lines above")
+        raise UserError(
+            f"--strict: {left_out} clips have no partner or were refused, nothing is written; see the lines above, "
+            "delete what is damaged and reconstruct it again"
+        )
 
 
 if __name__ == "__main__":

@@ -193,6 +193,14 @@ def test_clips_without_a_partner_are_listed(clips: Path, capsys: pytest.CaptureF
     assert evaluate(clips, "--metric", "psnr", "--strict", variants=("rec", "spatial")) == 2
 
 
+def test_strict_writes_nothing_where_a_clip_is_damaged(clips: Path) -> None:
+    content = bytearray((clips / "x_rec/a.mkv").read_bytes())
+    content[len(content) // 2] ^= 1
+    (clips / "x_rec/a.mkv").write_bytes(content)
+    assert evaluate(clips, "--metric", "psnr", "--strict") == 2
+    assert not (clips / "scores" / "summary.json").exists()
+
+
 def test_nothing_pairs(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for file in (clips / "x_rec").iterdir():
         file.rename(file.with_stem(f"other_{file.stem}"))

@@ -27,7 +27,7 @@ rule evaluate_clips:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae.evaluate --real_video_dir {params.real}"
         " --generated_video_dir {params.generated[0]} --generated_video_dir {params.generated[1]}"
-        " {params.options} --clips {input.index} --output_dir {params.folder}"
+        " {params.options} --strict --clips {input.index} --output_dir {params.folder}"
 
 
 use rule evaluate_clips as evaluate_baselines with:

@@ -65,7 +65,9 @@ class Watch:
     """
 
     def __init__(self, rank: int, world_size: int, in_step: bool) -> None:
-        self._rank, self._ranks, self._in_step = rank, range(world_size), in_step
+        self._rank, self._in_step = rank, in_step
+        self._watched = range(world_size) if rank < WATCHERS else range(rank, rank + 1)
+        self._world_size = world_size
         self._patience = patience_seconds()
         self._marks, self._place = 0, "the start"
         self._done = threading.Event()
@@ -76,6 +78,7 @@ class Watch:
         self._prefix = f"watch/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/"
         if os.environ.get("TORCHELASTIC_RUN_ID"):
             end_with(os.getppid())
+        self._tell(0)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
@@ -92,7 +95,7 @@ class Watch:
     def _run(self) -> None:
         pause = self._patience / ROUNDS
         idle, marks, beats = 0, -1, 0
-        silent = dict.fromkeys(self._ranks, 0)
+        silent = dict.fromkeys(self._watched, 0)
         before: dict[int, Seen] = {}
         while not self._done.wait(pause):
             beats += 1
@@ -104,14 +107,13 @@ class Watch:
                 now = self._look()
             except (RuntimeError, OSError):  # the launcher is gone, and this process is told by the kernel
                 continue
-            for rank, seen in now.items():
-                same = rank in before and seen.beats == before[rank].beats
-                silent[rank] = silent[rank] + 1 if same else 0
+            for rank in self._watched:
+                silent[rank] = silent[rank] + 1 if now.get(rank) == before.get(rank) else 0
             before = now
-            stopped = [rank for rank in now if silent[rank] >= ROUNDS]
+            stopped = [rank for rank in self._watched if silent[rank] >= ROUNDS]
             if stopped:
                 self._give_up(now, stopped)
-            elif self._in_step and idle >= ROUNDS and len(now) == len(self._ranks):
+            elif self._in_step and idle >= ROUNDS and len(now) == self._world_size:
                 self._give_up(now, [])
 
     def _tell(self, beats: int) -> None:
@@ -120,7 +122,7 @@ class Watch:
 
     def _look(self) -> dict[int, Seen]:
         """Read what the ranks say; those that have not begun are left out."""
-        keys = {rank: f"{self._prefix}{rank}" for rank in self._ranks if self._rank < WATCHERS or rank == self._rank}
+        keys = {rank: f"{self._prefix}{rank}" for rank in self._watched}
         there = {rank: key for rank, key in keys.items() if self._store.check([key])}
         values: list[Any] = self._store.multi_get(list(there.values())) if there else []
         return {rank: Seen(**json.loads(value)) for rank, value in zip(there, values, strict=True)}
@@ -128,7 +130,10 @@ class Watch:
     def _give_up(self, now: dict[int, Seen], stopped: list[int]) -> None:
         waited = f"{self._patience:.0f} s"
         if stopped:
-            names = " and ".join(f"rank {rank} on {now[rank].host} (process {now[rank].pid})" for rank in stopped)
+            names = " and ".join(
+                f"rank {rank} on {now[rank].host} (process {now[rank].pid})" if rank in now else f"rank {rank}"
+                for rank in stopped
+            )
             said = f"no sign of {names} for {waited}: stopped, or the machine is gone"
         else:
             behind = min(now.values(), key=lambda seen: seen.marks)
@@ -139,7 +144,7 @@ class Watch:
                 said = f"no progress for {waited}: {names} hangs after {behind.place}, the others wait"
         self._store.set(f"{self._prefix}end", said)
         for rank in stopped:
-            if now[rank].host == socket.gethostname():
+            if rank in now and now[rank].host == socket.gethostname():
                 os.kill(now[rank].pid, signal.SIGKILL)
         self._end(f"{said}; the same command goes on from the last saved step")
 
