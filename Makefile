@@ -8,6 +8,7 @@
 # make test-faults                break runs on purpose; their table goes to docs/reliability.md with PUBLISH=1
 # make reproduce                  the demo twice in fresh folders, compared byte for byte
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
+# make pictures                   the documents' pictures, from the report of the last demo (chromium)
 # make env                        only the environment: .venv/bin/python
 # make config                     regenerate what is generated from the settings and from the lock
 # make audit                      known vulnerabilities of the locked packages, where the registry tells them
@@ -88,6 +89,10 @@ reproduce: env
 bench: env
 	@$(PYTHON_BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers $(PEERS) || echo "bench: without $(PEERS)"
 	@PYTHONPATH=src:build/peers OMP_WAIT_POLICY=PASSIVE $(PYTHON_BIN)/python -m benchmarks --publish
+
+.PHONY: pictures
+pictures: env
+	@$(PYTHON_BIN)/python tests/take_pictures.py
 
 # Known vulnerabilities of the locked packages, as the registry's advisories tell; what cannot be asked is an error.
 audit: env

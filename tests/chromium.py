@@ -114,7 +114,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=features)
 
     def screenshot(self, path: Path, selector: str | None = None) -> None:
-        """Save a PNG of what is in view, or of one element whole."""
+        """Save what is in view, or one element whole, as PNG or, by the file's ending, JPEG."""
         clip = {}
         if selector:
             box = self.eval(
@@ -122,7 +122,8 @@ class Page:
                 " return {x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height, scale: 1} })()"
             )
             clip = {"clip": box, "captureBeyondViewport": True}
-        image = self.call("Page.captureScreenshot", format="png", **clip)["data"]
+        kind = {"format": "jpeg", "quality": 85} if path.suffix == ".jpg" else {"format": "png"}
+        image = self.call("Page.captureScreenshot", **kind, **clip)["data"]
         path.write_bytes(base64.b64decode(image))
 
 

@@ -110,6 +110,8 @@ class Tree:
         frames = pd.concat(parts)
         (base / "metrics").mkdir(parents=True)
         frames.to_parquet(base / "metrics" / "frames.parquet")
+        conditions = {"spatial_sha256": "12" * 32, "flow": "dis", "lpips_sha256": {"alex": "34" * 32}}
+        (base / "metrics" / "summary.json").write_text(json.dumps({"conditions": conditions}), encoding="utf-8")
         clips = frames.groupby(["variant", "clip_id"])[[*METRICS]].mean().reset_index()
         clips.insert(2, "frames", len(next(iter(self.originals.values()))))
         clips.to_csv(base / "metrics" / "clips.csv", index=False)
@@ -217,6 +219,8 @@ def write_records(root: Path, experiment: str) -> None:
             "seconds": 2.5 * STEPS[stage],
             "seed": 0,
             "world_size": 1,
+            "threads": 2,
+            "lpips_sha256": "cd" * 32 if stage == "stage3" else None,
             "inputs": {"train": {"path": "train.csv", "sha256": "ab" * 32}},
             "code": {"commit": "0123456789abcdef", "dirty": False},
             "python": "3.11.7",
@@ -255,6 +259,29 @@ def make_results(
     tree.tables()
     (root / "graph.dot").write_text(RULEGRAPH, encoding="utf-8")
     return CONFIG | {"experiments": dict.fromkeys(experiments[1:], OTHER)}
+
+
+def add_scored_clips(root: Path, count: int) -> None:
+    """Add clips that are scored after every stage, but of which no frame is stored."""
+    generator = np.random.default_rng(1)
+    names = [f"more_{index:04d}" for index in range(count)]
+    for folder in sorted(root.glob("*/*/metrics")):
+        for path, read, write in (
+            ("clips.csv", pd.read_csv, lambda table, to: table.to_csv(to, index=False)),
+            ("frames.parquet", pd.read_parquet, lambda table, to: table.to_parquet(to)),
+        ):
+            table = read(folder / path)
+            pattern = table[table["clip_id"] == table["clip_id"].iloc[0]]
+            more = pd.concat([pattern] * count, ignore_index=True)
+            more["clip_id"] = np.repeat(names, len(pattern))
+            scatter = generator.normal(0, 0.05, (count, 1)).repeat(len(pattern), axis=0)
+            more[[*METRICS]] *= 1 + scatter
+            write(pd.concat([table, more], ignore_index=True), folder / path)
+    for path in ("manifest.csv", "test.csv"):
+        table = pd.read_csv(root / "demo" / "data" / path)
+        more = pd.concat([table.iloc[[0]]] * count, ignore_index=True)
+        more["clip_id"] = names
+        pd.concat([table, more]).to_csv(root / "demo" / "data" / path, index=False)
 
 
 def built_config() -> dict[str, Any]:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 ENTRIES = ("__main__.py", "launch.py", "evaluate.py")
 
@@ -79,4 +81,7 @@ def copy_checkout(folder: Path) -> Checkout:
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
         (spatial / name).write_text("stand-in", encoding="utf-8")
     (folder / "config" / "demo_clips.csv").write_text("path\n", encoding="utf-8")
+    # One run, so that the planned jobs are those of one run; tests name further ones where they are about them.
+    demo = yaml.safe_load((folder / "config" / "demo.yaml").read_text(encoding="utf-8"))
+    (folder / "config" / "demo.yaml").write_text(yaml.safe_dump(demo | {"experiments": {}}), encoding="utf-8")
     return Checkout(folder)

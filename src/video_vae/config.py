@@ -343,7 +343,7 @@ class Config(Settings):
     experiment: Name = "paper"
     """Name of the run; its results lie in `results/<experiment>`."""
     experiments: dict[Name, dict[str, Any]] = Field(default={})
-    """Further runs: name -> the settings that differ from this file; stages that do not differ are shared."""
+    """Further runs: name -> what differs from this file, or null for none; stages that do not differ are shared."""
     seed: Annotated[int, BeforeValidator(not_bool), Field(ge=0, lt=2**32)] = 0
     """Seed of everything random."""
     data: Data = Data()
@@ -361,6 +361,14 @@ class Config(Settings):
     @classmethod
     def _with_lpips(cls, value: Any) -> Any:
         return {"lpips": LPIPS_PACKAGE, **value} if isinstance(value, Mapping) else value
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _drop_experiments(cls, values: Any) -> Any:
+        """Leave out runs that are null: a second config file drops so what the first one names."""
+        if isinstance(values, Mapping):
+            return {name: changes for name, changes in values.items() if changes is not None}
+        return values
 
     @model_validator(mode="after")
     def _packages_known(self) -> Config:

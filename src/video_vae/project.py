@@ -31,8 +31,8 @@ SIZE_TEXTS = {
     "paper": "the paper's nets and steps: weeks on GPUs; set `stages.*.steps` to what you can afford",
 }
 SMALL_SPATIAL = "workflow/weights/spatial_vae"
-OWN_BLOCKS = ("experiment", "data", "resources", "report")
-"""Sections that a project writes itself; the packages of the demo's clips are not needed."""
+OWN_BLOCKS = ("experiment", "experiments", "data", "resources", "report")
+"""Sections that a project writes itself or does without, as the demo's packages and experiments."""
 _KEY = re.compile(r"^([a-z_]+):", re.MULTILINE)
 
 CONFIG_HEAD = """\

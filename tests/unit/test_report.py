@@ -13,17 +13,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from report_material import CONFIG, METRICS, RULEGRAPH, build_report, built_config, built_report, make_results
+from report_material import (
+    CONFIG,
+    METRICS,
+    RULEGRAPH,
+    add_scored_clips,
+    build_report,
+    built_config,
+    built_report,
+    make_results,
+)
 from video_vae.cli import main
 from video_vae.config import parse_config
 from video_vae.report import provenance_view
 from video_vae.report.compare import Row, answer, clip_values, paired_difference
+from video_vae.report.experiments import setting_differences
 from video_vae.report.graph import draw_graph, layers, parse_dot, positions, reduced
+from video_vae.report.players import chosen_clips
 from video_vae.report.strips import ERROR_CEILING, error_colours, error_map, spread
 from video_vae.report.style import save_figure
 from video_vae.report.tables import load_results
-from video_vae.report.terms import duration, number
-from video_vae.report.training_figures import BINS, binned, compact
+from video_vae.report.terms import compact, duration, number
+from video_vae.report.timeline import lay_out
+from video_vae.report.training_figures import BINS, binned
 
 SECTIONS = ("answer", "results", "clips", "strips", "training", "experiments", "standing", "data", "making")
 
@@ -101,14 +113,15 @@ def test_two_reports_of_a_run_are_equal_figures_included(built: tuple[Path, Path
     assert again == page
     first, second = built[0].parent / "figures", tmp_path / "figures"
     names = sorted(path.name for path in first.iterdir())
-    assert {"metric_psnr.svg", "training_losses_stage3.svg", "rulegraph.svg"} <= set(names)
+    assert {"metric_psnr.svg", "training.svg", "experiments_training.svg", "rulegraph.svg"} <= set(names)
+    assert {path.stem for path in first.glob("*.svg")} == {path.stem for path in first.glob("*.pdf")}
     assert sorted(path.name for path in second.iterdir()) == names
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
 def test_a_figure_is_saved_for_a_paper_as_svg_and_pdf(tmp_path: Path) -> None:
     for folder in ("first", "second"):
-        save_figure(draw_graph(parse_dot(RULEGRAPH)), tmp_path / folder, "rules", pdf=True)
+        save_figure(draw_graph(parse_dot(RULEGRAPH)), tmp_path / folder, "rules")
     for name in ("rules.svg", "rules.pdf"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
     assert (tmp_path / "first" / "rules.pdf").read_bytes().startswith(b"%PDF")
@@ -182,6 +195,12 @@ def test_settings_that_differ_are_listed_with_their_defaults() -> None:
     assert "stages.stage1.identity_weight" not in rows
 
 
+def test_code_seed_machine_and_the_hashes_of_all_weights_are_said(page: str) -> None:
+    section = page[page.index('id="making"') :]
+    for said in ("commit 0123456789ab, clean", "A processor, 2 cores", "1 × 2", "34" * 32, "12" * 32, "cd" * 32):
+        assert said in section
+
+
 def test_rules_stand_below_what_they_need() -> None:
     graph = parse_dot(RULEGRAPH)
     depth = layers(graph)
@@ -222,6 +241,63 @@ def test_a_paired_difference_is_told_apart_only_where_its_interval_leaves_out_ze
     assert found[0].low <= gaps.mean() <= found[0].high < 0
 
 
+def test_the_time_line_puts_stages_end_to_end_and_leaves_out_pauses() -> None:
+    lines = [
+        ("stage1", "start", 0, 100.0),
+        ("stage1", "train", 1, 160.0),
+        ("stage1", "resume", 1, 9000.0),
+        ("stage1", "train", 2, 9060.0),
+        ("stage2", "start", 0, 50_000.0),
+        ("stage2", "train", 3, 50_180.0),
+    ]
+    logs = pd.DataFrame(lines, columns=["stage", "event", "step", "time"])
+    line = lay_out({"demo": logs}, "time")
+    assert line.label == "Running time, min"
+    assert line.logs["demo"]["place"].tolist() == [0, 1, 1, 2, 2, 5]
+    assert [(span.start, span.end, span.steps) for span in line.spans] == [(0, 2, 2), (2, 5, 3)]
+    longer = logs.assign(step=[0, 4, 4, 7, 0, 3])
+    by_step = lay_out({"demo": logs, "longer": longer}, "step")
+    assert by_step.logs["demo"]["place"].tolist() == [0, 1, 1, 2, 7, 10]
+
+
+def test_a_long_log_is_thinned_but_keeps_its_end_and_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_results(tmp_path, clips=2, frames=4)
+    whole = load_results(parse_config(config), tmp_path).logs
+    monkeypatch.setattr("video_vae.report.tables.LOG_BYTES", 4000)
+    thinned = load_results(parse_config(config), tmp_path).logs
+    counts = [logs[logs["stage"] == "stage1"]["event"].value_counts() for logs in (whole, thinned)]
+    assert counts[1]["train"] < counts[0]["train"] / 3
+    assert counts[1].drop("train").to_dict() == counts[0].drop("train").to_dict()
+    assert thinned["step"].max() == whole["step"].max()
+
+
+def test_experiments_are_set_side_by_side_by_paired_differences(built: tuple[Path, Path], page: str) -> None:
+    results = load_results(parse_config(built_config()), built[1])
+    assert setting_differences(results, "no_identity") == [("stages.stage1.identity_weight", "1.0", "0.0")]
+    rec = [Row(experiment=name, stage="stage3", variant="rec") for name in ("no_identity", "demo")]
+    found = paired_difference(results, *rec, "psnr")
+    assert found is not None
+    section = page[page.index('id="experiments"') : page.index('id="standing"')]
+    assert f"{number(found.low, signed=True)} to {number(found.high, signed=True)}" in section
+    assert "less demo, 3 clips" in section
+
+
+def test_the_clips_that_stand_out_are_embedded_first(tmp_path: Path) -> None:
+    config = make_results(tmp_path, clips=3, frames=6)
+    add_scored_clips(tmp_path, 40)
+    table = pd.read_csv(tmp_path / "demo/stage3/metrics/clips.csv")
+    table.loc[(table["clip_id"] == "more_0007") & (table["variant"] == "rec"), "lpips"] = 9.0
+    table.to_csv(tmp_path / "demo/stage3/metrics/clips.csv", index=False)
+    results = load_results(parse_config(config), tmp_path)
+    scores = table[table["variant"] == "rec"].set_index("clip_id")["psnr"]
+    assert chosen_clips(results, 3)[0] == scores.idxmin()
+    chosen = chosen_clips(results, 12)
+    assert len(chosen) == len(set(chosen)) == 12
+    assert {"more_0007", scores.idxmin(), scores.idxmax()} <= set(chosen)
+
+
 def test_long_curves_are_averaged_without_losing_their_ends() -> None:
     steps = np.arange(100_000.0)
     middle, mean, low, high = binned(steps, steps)
@@ -240,7 +316,8 @@ def test_time_is_written_for_people(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(20_000, "20k"), (0.0001, "1e-4"), (0.05, "0.05"), (0, "0"), (1_200_000, "1.2M")]
+    ("value", "text"),
+    [(20_000, "20k"), (0.0001, "1e-4"), (0.05, "0.05"), (0, "0"), (-6e-5, "−6e-5"), (1_200_000, "1.2M")],
 )
 def test_ticks_are_short(value: float, text: str) -> None:
     assert compact(value) == text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chromium import BINARY, Page, browser
-from report_material import built_report
+from report_material import add_scored_clips, build_report, built_report, make_results
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="needs Debian's chromium (apt-get install chromium)")
 PLAYER = "document.querySelector('#player')"
@@ -92,16 +92,55 @@ def test_a_click_on_a_chart_goes_to_that_frame(page: Page) -> None:
     page.wait(f"Math.abs(Number({PLAYER}.dataset.painted) - 10) <= 1")
 
 
-def test_clips_sort_by_any_metric_and_open_from_the_table(page: Page) -> None:
+def test_clips_sort_by_any_metric_the_worst_first_and_open_from_the_table(page: Page) -> None:
     column = "[...document.querySelectorAll('#clip-table tbody tr')].map(row => Number(row.cells[4].textContent))"
     page.click("#clip-table th:nth-child(5) button")
-    rising = page.eval(column)
-    assert rising == sorted(rising)
+    falling = page.eval(column)
+    assert falling == sorted(falling, reverse=True)
+    assert len(set(falling)) > 1
     page.click("#clip-table th:nth-child(5) button")
-    assert page.eval(column) == rising[::-1]
+    assert page.eval(column) == falling[::-1]
     name = page.eval("document.querySelector('#clip-table tbody tr:last-child td').textContent")
     page.click("#clip-table tbody tr:last-child button")
     page.wait(f"{PLAYER}.dataset.clip === '{name}' && {PLAYER}.dataset.state === 'paused'")
+
+
+def test_the_player_orders_its_clips_and_the_keys_follow(page: Page) -> None:
+    shown = "[...document.querySelectorAll('.picker .name')].map(name => name.textContent)"
+    assert "worst PSNR" in page.eval("document.querySelector('.picker .notes').textContent")
+    choose = "Object.assign(document.querySelector('[data-order]'), {value: '%s'}).dispatchEvent(new Event('change'))"
+    by_score = page.eval(shown)
+    page.eval(choose % "name")
+    by_name = page.eval(shown)
+    assert by_name == sorted(by_name) != by_score
+    page.eval(f"{PLAYER}.focus()")
+    place = by_name.index(page.eval(f"{PLAYER}.dataset.clip"))
+    page.key("ArrowDown")
+    page.wait(
+        f"{PLAYER}.dataset.clip === '{by_name[(place + 1) % len(by_name)]}' && {PLAYER}.dataset.state === 'paused'"
+    )
+    page.eval(choose % "lpips")
+    assert page.eval(shown) == by_score
+
+
+def test_a_thousand_clips_are_shown_in_pages_and_found_by_name(page: Page, tmp_path: Path) -> None:
+    config = make_results(tmp_path / "results", clips=2, frames=6)
+    add_scored_clips(tmp_path / "results", 1000)
+    text = build_report(config, tmp_path / "results", tmp_path / "report.html")
+    assert len(text) < 20e6
+    page.problems.clear()
+    page.open((tmp_path / "report.html").as_uri())
+    page.wait("document.querySelector('#clip-count').textContent === '1002 clips'")
+    rows = "document.querySelectorAll('#clip-table tbody tr').length"
+    assert page.eval(rows) < 50
+    page.click("#clip-more")
+    assert 50 < page.eval(rows) < 200
+    find = (
+        "Object.assign(document.querySelector('#clip-filter'), {value: 'more_0777'}).dispatchEvent(new Event('input'))"
+    )
+    page.eval(find)
+    assert page.eval(rows) == 1
+    assert page.problems == []
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -60,6 +60,13 @@ def test_a_changed_setting_plans_what_reads_it_and_what_follows(
     assert done.plan(**settings) == planned
 
 
+def test_the_demos_second_experiment_costs_only_what_differs(done: Checkout) -> None:
+    experiments = load_config(ROOT / "config/demo.yaml").experiments
+    two = {"reconstruct_clips": 2, "evaluate_clips": 2}
+    assert done.plan(experiments=experiments) == {"train_stage1": 1, "train_stage2": 1, **two, **SCORES}
+    assert done.plan(experiments=dict.fromkeys(experiments)) == {}
+
+
 def test_one_stage_alone_can_be_run_again(done: Checkout) -> None:
     assert done.plan("-R", "train_stage2", "--until", "train_stage2") == {"train_stage2": 1}
 

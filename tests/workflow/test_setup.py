@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from video_vae.config import load_config, parse_config
 from workflow_material import ROOT
 
 COMMANDS = ("python", "snakemake", "torchrun", "ruff", "mypy", "pytest", "video-vae", "jupyter")
@@ -114,3 +116,13 @@ def _installed_environment() -> Path | None:
     candidates = [parent for folder in folders for parent in folder.parents if (parent / ".complete").is_file()]
     digest = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()[:16]
     return next((path for path in candidates if path.name == f"env-{digest}"), None)
+
+
+def test_clips_of_your_own_are_one_run_without_the_demos_experiments(tmp_path: Path) -> None:
+    script = ROOT / "workflow" / "scripts" / "own_clips.py"
+    environment = {**os.environ, "CLIPS": str(tmp_path), "RUN": "mine"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    demo = load_config(ROOT / "config" / "demo.yaml")
+    mine = parse_config(demo.model_dump(mode="json") | json.loads(done.stdout))
+    assert demo.experiments and not mine.experiments
+    assert mine.experiment == "mine"

@@ -182,6 +182,12 @@ def evaluation_options(wildcards, input):
     )
 
 
+def needed_stages(experiment):
+    """List the stages of a run up to the last one that is scored."""
+    last = max((STAGES.index(stage) for stage in RUNS[experiment].evaluation.stages), default=-1)
+    return STAGES[: last + 1]
+
+
 def scores(experiment, stage):
     """Name the summary of a stage's scores, or of the baselines' where the stage is None."""
     return f"results/{slices.evaluation_owner(RUNS, experiment, stage)}/{stage or 'baselines'}/metrics/summary.json"

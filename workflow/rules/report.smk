@@ -12,7 +12,7 @@ rule draw_rulegraph:
         snakefile=os.path.relpath(workflow.main_snakefile),
         config=lambda wildcards: options(configfile=CONFIG_FILES),
     shell:
-        "python -m snakemake --snakefile {params.snakefile:q} {params.config} --rulegraph dot -- results/metrics.csv"
+        "python -m snakemake --snakefile {params.snakefile:q} {params.config} --rulegraph dot -- all"
         " > {output.dot} 2> {log}"
 
 
@@ -20,7 +20,9 @@ rule make_report:
     input:
         table="results/metrics.csv",
         manifest=[data_file(name, "manifest") for name in RUNS],
-        logs=[f"{os.path.dirname(stage_model(name, stage))}/log.jsonl" for name in RUNS for stage in STAGES],
+        logs=[
+            f"{os.path.dirname(stage_model(name, stage))}/log.jsonl" for name in RUNS for stage in needed_stages(name)
+        ],
         rulegraph="results/rulegraph.dot",
     output:
         page=report(

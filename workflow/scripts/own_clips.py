@@ -1,4 +1,7 @@
-"""Write what `make demo CLIPS=/folder [RUN=name]` changes in the demo's config, as JSON; nothing without CLIPS."""
+"""Write what `make demo CLIPS=/folder [RUN=name]` changes in the demo's config, as JSON; nothing without either.
+
+The demo's experiments are left out: their folders are the demo's, and one run is what clips of your own need first.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from video_vae.config import load_config
 from video_vae.project import held_out
+
+DEMO = Path(__file__).resolve().parents[2] / "config" / "demo.yaml"
 
 
 def overrides(clips: str, run: str) -> dict[str, Any]:
     """Return the settings of a run on some clips; the run is named after them unless it has a name."""
+    alone = {"experiments": dict.fromkeys(load_config(DEMO).experiments)}
     if not clips:
-        return {"experiment": run} if run else {}
+        return {"experiment": run, **alone} if run else {}
     source = Path(clips).expanduser().resolve()
     if not source.exists():
         sys.exit(f"make demo: CLIPS={clips} does not exist; give a folder, a file, or a CSV with a path column")
@@ -23,6 +30,7 @@ def overrides(clips: str, run: str) -> dict[str, Any]:
     question = f"How well does a small 4x8x8 video VAE, trained for minutes, reconstruct clips of {source.name}?"
     return {
         "experiment": name,
+        **alone,
         # the demo's table says what is held out, a folder does not
         "data": {"sources": [str(source)], "packages": [], "split": held_out([source])},
         "report": {"title": f"Video VAE: {source.name}", "question": question},

@@ -172,4 +172,4 @@ def _cell(row: pd.Series, metric: str, decimals: int) -> str:
 def _difference(cell: dict[str, str] | None) -> str:
     if cell is None:
         return MISSING
-    return f"{cell['text']} ({cell['interval']}), {cell['verdict']}" if cell["interval"] else cell["text"]
+    return f"{cell['gap']} ({cell['gap_interval']}), {cell['verdict']}" if cell["gap_interval"] else cell["gap"]

@@ -1,4 +1,4 @@
-"""Write the report of a run: one HTML file that opens offline, and its figures as SVG.
+"""Write the report of a run: one HTML file that opens offline, and its figures as SVG and PDF.
 
 Example: video-vae report config/demo.yaml --results results --output reports/report.html
 """
@@ -19,7 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the run")
     parser.add_argument("--output", type=Path, default=Path("reports/report.html"), help="page to write")
     parser.add_argument("--figures", type=Path, help="folder for the figures [figures, beside the page]")
-    parser.add_argument("--pdf", action="store_true", help="save the figures as PDF too")
     parser.add_argument("--rulegraph", type=Path, help="job graph: an SVG, or the text of `snakemake --rulegraph`")
     parser.add_argument("--configfile", help="name of the config in the commands that the page shows [CONFIG]")
 
@@ -39,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     configfile = args.configfile or ("CONFIG.yaml" if given_as_text else str(args.config))
     results = load_results(config, args.results)
     figures = args.figures or args.output.parent / "figures"
-    page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile, pdf=args.pdf)
+    page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile)
     with atomic_path(args.output) as aside:
         aside.write_text(hide_secrets(page), encoding="utf-8")
     table = args.results / "metrics.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import pandas as pd
 from video_vae.config import STAGES
 from video_vae.metrics.summary import statistics
 from video_vae.report.tables import BASELINE, Results
-from video_vae.report.terms import METRICS, SHORT_LABELS, counted, number, stage_label, variant_label
+from video_vae.report.terms import METRICS, MISSING, SHORT_LABELS, counted, number, stage_label, variant_label
 
 BASELINE_VARIANTS = ("repeat", "mean")
 
@@ -66,9 +67,14 @@ def clip_values(results: Results, row: Row, metric: str) -> pd.Series:
     return table[match].set_index("clip_id")[metric].astype(float)
 
 
+def paired_values(results: Results, first: Row, second: Row, metric: str) -> pd.DataFrame:
+    """Give a metric of the clips that two rows both have: two columns, indexed by clip id."""
+    return pd.concat([clip_values(results, first, metric), clip_values(results, second, metric)], axis=1).dropna()
+
+
 def paired_difference(results: Results, first: Row, second: Row, metric: str) -> Difference | None:
     """Compare two rows on the clips that both have; None where there is none."""
-    pairs = pd.concat([clip_values(results, first, metric), clip_values(results, second, metric)], axis=1).dropna()
+    pairs = paired_values(results, first, second, metric)
     if pairs.empty:
         return None
     gaps = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy(dtype=float)
@@ -97,13 +103,15 @@ def _rec(experiment: str, stage: str) -> Row:
 
 
 def experiment_pairs(results: Results) -> list[tuple[Row, Row]]:
-    """List the final reconstructions of every other experiment against the base run's."""
+    """List every other experiment's reconstructions against the base run's, after each stage that both have scored."""
     base = results.experiments[0]
-    final = results.final_stage(base)
-    others = [(name, results.final_stage(name)) for name in results.experiments[1:]]
-    if final is None:
-        return []
-    return [(_rec(name, stage), _rec(base, final)) for name, stage in others if stage is not None]
+    scored = {name: results.scored_stages(name) for name in results.experiments}
+    return [
+        (_rec(name, stage), _rec(base, stage))
+        for name in results.experiments[1:]
+        for stage in scored[name]
+        if stage in scored[base]
+    ]
 
 
 def differences(
@@ -112,6 +120,21 @@ def differences(
     """Compare pairs of rows on every metric that both have."""
     found = [paired_difference(results, first, second, metric) for first, second in pairs for metric in metrics]
     return [difference for difference in found if difference is not None]
+
+
+def written_difference(difference: Difference) -> dict[str, str]:
+    """Write a difference for a table's cell: `gap`, `gap_interval` (empty where there is none) and `verdict`."""
+    decimals = METRICS[difference.metric].decimals
+    largest = max((abs(x) for x in (difference.mean, difference.low, difference.high) if np.isfinite(x)), default=0.0)
+    if largest > 0:
+        # two digits of the largest, where the metric's own decimals would leave zeros
+        decimals = max(decimals, min(7, 1 - math.floor(math.log10(largest))))
+    ends = [number(end, decimals, signed=True) for end in (difference.low, difference.high)]
+    return {
+        "gap": number(difference.mean, decimals, signed=True),
+        "gap_interval": "" if MISSING in ends else f"{ends[0]} to {ends[1]}",
+        "verdict": difference.verdict,
+    }
 
 
 def _with_interval(row: pd.Series, metric: str = "psnr") -> str:

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from video_vae.report.compare import Difference
 from video_vae.report.style import colour, drawing, new_figure
-from video_vae.report.terms import METRICS, duration, variant_label
+from video_vae.report.terms import METRICS, compact, duration, variant_label
 
-MANY_CLIPS = 1500
+MANY_CLIPS = 500
 """Above this a scatter of clips becomes a density."""
+MANY_GAPS = 200
+"""Above this the ticks of single clips become a density."""
 
 
 def metric_intervals(table: pd.DataFrame, metric: str) -> Figure:
@@ -89,23 +91,39 @@ def _band(axes: Axes, rows: pd.DataFrame, variant: str, metric: str) -> None:
     axes.plot(mean.index, mean, color=tint, marker=marker, ms=4, label=variant_label(variant))
 
 
-def paired_differences(found: Sequence[Difference], labels: Sequence[str]) -> Figure:
-    """Draw mean paired differences of one metric with their 95 % intervals, zero marked."""
+def paired_differences(found: Sequence[Difference], labels: Sequence[str], gaps: Sequence[pd.Series]) -> Figure:
+    """Draw mean paired differences of one metric with their 95 % intervals, above those of the single clips.
+
+    Args:
+        found: one difference a row.
+        labels: name of each row.
+        gaps: the single clips' differences of each row; above `MANY_GAPS` they become a density.
+    """
     metric = METRICS[found[0].metric]
     with drawing():
-        figure = new_figure(0.75 + 0.26 * len(found))
+        figure = new_figure(0.8 + 0.42 * len(found))
         axes = figure.subplots()
         axes.axvline(0, color=colour("muted"), lw=0.9)
-        for position, difference in enumerate(found):
-            tint = colour("rec")
-            axes.plot([difference.low, difference.high], [position] * 2, color=tint, lw=2.2, alpha=0.55)
-            axes.plot(difference.mean, position, "o", color=tint, ms=5)
+        for position, (difference, values) in enumerate(zip(found, gaps, strict=True)):
+            _clip_gaps(axes, values.dropna().to_numpy(dtype=float), position + 0.25)
+            axes.plot([difference.low, difference.high], [position - 0.12] * 2, color=colour("rec"), lw=2.2, alpha=0.55)
+            axes.plot(difference.mean, position - 0.12, "o", color=colour("rec"), ms=5)
         axes.set_yticks(range(len(found)), list(labels))
-        axes.set_ylim(len(found) - 0.5, -0.5)
+        axes.set_ylim(len(found) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(compact))
         axes.set_xlabel(f"Difference in {metric.label}{', ' + metric.unit if metric.unit else ''}")
     return figure
+
+
+def _clip_gaps(axes: Axes, values: np.ndarray, height: float) -> None:
+    if len(values) <= MANY_GAPS:
+        axes.plot(values, np.full(len(values), height), "|", color=colour("muted"), ms=6, mew=0.9)
+        return
+    counts, edges = np.histogram(values, bins=60)
+    tops = height + 0.12 - 0.3 * counts / counts.max()
+    axes.fill_between(edges[:-1], tops, height + 0.12, step="post", color=colour("muted"), alpha=0.5, lw=0)
 
 
 def costs(jobs: pd.DataFrame, column: str, label: str, scale: float = 1.0) -> Figure:

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from video_vae import __version__
-from video_vae.report import made, players, sections, strips
+from video_vae.report import experiments, made, players, sections, strips, training_view
 from video_vae.report.style import COLOURS
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, VARIANT_NOTES, variant_label
@@ -25,10 +25,9 @@ def render(
     *,
     rulegraph: Path | None = None,
     configfile: str = "CONFIG.yaml",
-    pdf: bool = False,
 ) -> str:
     """Make the page as text: self-contained, no network. Figures are saved in a folder on the way."""
-    shelf = sections.Shelf(figures, pdf=pdf)
+    shelf = sections.Shelf(figures)
     embedded, left_out = players.make_players(results, results.config.report.clips)
     shown, unread = strips.make_strips(results)
     context: dict[str, Any] = {
@@ -46,8 +45,8 @@ def render(
         "strips_problems": unread,
         "error_ceiling": strips.ERROR_CEILING,
         "error_gradient": _gradient(),
-        "training": sections.training_section(results, shelf),
-        "experiments": sections.experiments_section(results, shelf),
+        "training": training_view.training_section(results, shelf),
+        "experiments": experiments.experiments_section(results, shelf),
         "standing": made.standing_section(results),
         "data": made.data_section(results),
         "making": made.making_section(results, shelf, rulegraph, configfile),

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from video_vae.report import figures, provenance_view
+from video_vae.report import figures, key_facts, provenance_view
 from video_vae.report.graph import Graph, draw_graph, layers, parse_dot
 from video_vae.report.published import PUBLISHED, SOURCE
-from video_vae.report.sections import Shelf
+from video_vae.report.sections import Shelf, flow_names, spatial_name
 from video_vae.report.tables import Results, Run
-from video_vae.report.terms import METRICS, counted, duration, number
+from video_vae.report.terms import METRICS, counted, duration, number, stage_label
 
 LISTED = 200
 """Most rows of a table of clips or rejected files that the page lists."""
@@ -80,7 +80,7 @@ def standing_section(results: Results) -> dict[str, Any]:
             row = results.row(experiment, stage, variant) if stage else None
             if row is not None and (variant == "rec" or experiment == results.experiments[0]):
                 cells = [number(row.get(key), METRICS[key].decimals) for key in ("psnr", "ssim", "lpips")]
-                measured = counted(int(row["clips"]), "held-out clip")
+                measured = f"{counted(int(row['clips']), 'held-out clip')}, after {stage_label(str(stage)).lower()}"
                 own.append({"model": name, "data": measured, "cells": cells, "note": ""})
     published = []
     for entry in PUBLISHED:
@@ -93,8 +93,8 @@ def _statements(results: Results) -> list[str]:
     config = results.config
     height, width = config.data.resolution
     frames = config.reconstruction.max_frames
-    pretrained = config.spatial.pretrained
-    flow = ", ".join(sorted({value for value in results.metrics_text.get("flow", []) if value}))
+    spatial = spatial_name(results)
+    flow = flow_names(results)
     same_size = (height, width) == (256, 256)
     said = [
         "Different data: the published rows were measured on WebVid-10M and Panda-70M, this run on its own held-out "
@@ -102,10 +102,8 @@ def _statements(results: Results) -> list[str]:
         f"Resolution: published 256×256, this run {height}×{width}."
         + ("" if same_size else " Lower resolutions hold more detail a pixel and score lower with the same net."),
         f"Frames a clip: published 33, this run {'all' if frames is None else f'up to {frames}'}.",
-        f"Weights: this run's spatial VAE is {pretrained}."
-        if pretrained
-        else "Weights: this run trained its own small spatial VAE on a few clips; the published nets start from one "
-        "trained on millions of images, and train for hundreds of thousands of steps.",
+        f"Weights: this run's spatial VAE is {spatial}; the published nets start from one that saw millions of images "
+        "and train for hundreds of thousands of steps.",
         "The same in both: the definitions of PSNR, SSIM and LPIPS (AlexNet, v0.1). " + _fvd(results),
         "The gap between a run's video VAE and its own spatial VAE alone says what compression in time costs, and is "
         "the figure that carries over best.",
@@ -155,7 +153,8 @@ def making_section(results: Results, shelf: Shelf, rulegraph: Path | None, confi
         "cost_figures": _cost_figures(jobs, shelf),
         "settings": provenance_view.changed_settings(results.config),
         "config": provenance_view.config_text(results.config),
-        "experiments": provenance_view.experiment_settings(results.config),
+        "facts": key_facts.key_facts(results.runs),
+        "weights": key_facts.weights_used(results.conditions, results.runs),
         "environment": provenance_view.environment(results.runs),
         "lines": [(run.name, line) for run in results.runs if (line := command_line(run))],
         "configfile": configfile,

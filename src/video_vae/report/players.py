@@ -17,7 +17,7 @@ from video_vae.data.storage import PREVIEW_SUFFIX
 from video_vae.report.compare import Row, clip_values
 from video_vae.report.strips import data_uri, ranked_clips, spread
 from video_vae.report.tables import BASELINE, Results
-from video_vae.report.terms import METRICS, variant_label
+from video_vae.report.terms import METRICS, counted, stage_label, variant_label
 
 MEDIA_LIMIT = 13_000_000
 """Most bytes of embedded videos as text; above it fewer clips are embedded."""
@@ -63,7 +63,8 @@ def clip_sources(results: Results, clip_id: str) -> list[Source]:
         stage = results.final_stage(name)
         if stage is not None:
             row = Row(experiment=name, stage=stage, variant="rec")
-            found.append(_source(results, f"rec-{name}", f"Video VAE ({name})", name, stage, "rec", clip_id, row))
+            label = f"Video VAE ({name}" + ("" if stage == final else f", {stage_label(stage).lower()}") + ")"
+            found.append(_source(results, f"rec-{name}", label, name, stage, "rec", clip_id, row))
     row = Row(experiment=base, stage=BASELINE, variant="repeat")
     label = variant_label("repeat")
     found.append(_source(results, "repeat", label, base, BASELINE, "repeat", clip_id, row))
@@ -77,30 +78,68 @@ def _source(
     return Source(key=key, label=label, path=folder / f"{clip_id}_{variant}{PREVIEW_SUFFIX}", row=row)
 
 
-def make_players(results: Results, most: int) -> tuple[list[Player], list[str]]:
-    """Embed up to `most` clips, spread from worst to best; also say what was left out and why."""
+def notable_clips(results: Results) -> dict[str, list[str]]:
+    """Say which clips stand out among the final reconstructions of the base run: clip id -> why, in few words.
+
+    The worst by each metric come first, then the best and the middle one by PSNR.
+    """
+    experiment, stage = results.experiments[0], results.final_stage(results.experiments[0])
+    if stage is None:
+        return {}
+    worst: dict[str, list[str]] = {}
+    for metric in METRICS.values():
+        row = Row(experiment=experiment, stage=stage, variant="rec")
+        values = clip_values(results, row, metric.key).dropna().sort_values(kind="stable")
+        if len(values) > 1:
+            clip_id = str(values.index[0 if metric.higher_is_better else -1])
+            worst.setdefault(clip_id, []).append(metric.label)
+    found = {clip_id: [f"worst {', '.join(labels)}"] for clip_id, labels in worst.items()}
+    ranked = ranked_clips(results).index
+    for name, place in (("best PSNR", len(ranked) - 1), ("median PSNR", (len(ranked) - 1) // 2)):
+        if len(ranked) > 2:
+            found.setdefault(str(ranked[place]), []).append(name)
+    return found
+
+
+def chosen_clips(results: Results, most: int) -> list[str]:
+    """List the clips to embed, the most telling first: those that stand out, the worst, a spread of the rest."""
     ranked = [str(name) for name in ranked_clips(results).index]
+    rest = [ranked[place] for place in spread(len(ranked), most)]
+    return list(dict.fromkeys([*notable_clips(results), *ranked[: most // 3], *rest]))[:most]
+
+
+def make_players(results: Results, most: int) -> tuple[list[Player], list[str]]:
+    """Embed up to `most` clips, ordered from worst to best PSNR; also say what was left out and why."""
+    found: dict[str, Player] = {}
     problems: list[str] = []
-    for count in range(min(most, len(ranked)), 0, -1):
-        players, problems = [], []
-        for place in spread(len(ranked), count):
-            player = _player(results, ranked[place])
-            if isinstance(player, str):
-                problems.append(player)
-            else:
-                players.append(player)
-        if sum(player.size for player in players) <= MEDIA_LIMIT or count == 1:
-            if count < min(most, len(ranked)):
-                limit = MEDIA_LIMIT // 1_000_000
-                problems.append(f"Only {count} clips are embedded: more would take over {limit} MB.")
-            return players, problems
-    return [], problems
+    without: list[str] = []
+    notes = notable_clips(results)
+    room = MEDIA_LIMIT
+    for clip_id in chosen_clips(results, most):
+        player = _player(results, clip_id, notes.get(clip_id, []))
+        if player is None:
+            without.append(clip_id)
+            continue
+        if isinstance(player, str):
+            problems.append(player)
+            continue
+        if player.size > room and found:
+            limit = MEDIA_LIMIT // 1_000_000
+            problems.append(f"Only {len(found)} clips are embedded: more would take over {limit} MB.")
+            break
+        found[clip_id] = player
+        room -= player.size
+    if without:
+        names = f"{', '.join(without[:3])}{' and others' if len(without) > 3 else ''}"
+        problems.append(f"No previews were found of {counted(len(without), 'clip')} that would be shown: {names}.")
+    return [found[name] for name in map(str, ranked_clips(results).index) if name in found], problems
 
 
-def _player(results: Results, clip_id: str) -> Player | str:
+def _player(results: Results, clip_id: str, notes: Sequence[str]) -> Player | str | None:
+    """Read the previews of a clip; None where there are none, a sentence where they cannot be read."""
     sources = clip_sources(results, clip_id)
     if len(sources) < 2 or sources[0].key != "ori":
-        return f"No previews of {clip_id} were found."
+        return None
     try:
         facts = _facts(sources[0].path)
     except (av.error.FFmpegError, IndexError) as error:
@@ -108,6 +147,7 @@ def _player(results: Results, clip_id: str) -> Player | str:
     series = {source.key: _series(results, source.row, clip_id) for source in sources if source.row}
     clip = {
         "id": clip_id,
+        "notes": list(notes),
         **facts,
         "videos": [{"key": source.key, "label": source.label} for source in sources],
         "series": {key: values for key, values in series.items() if values},
@@ -164,7 +204,10 @@ def clip_table(results: Results, embedded: Sequence[str]) -> dict[str, Any]:
         return {"columns": [], "rows": []}
     rec, spatial = (Row(experiment=experiment, stage=stage, variant=v) for v in ("rec", "spatial"))
     metrics = [metric for metric in METRICS if not clip_values(results, rec, metric).dropna().empty]
-    columns = [{"key": key, "label": METRICS[key].label, "decimals": METRICS[key].decimals} for key in metrics]
+    columns: list[dict[str, Any]] = [
+        {"key": m.key, "label": m.label, "decimals": m.decimals, "higher": m.higher_is_better}
+        for m in (METRICS[key] for key in metrics)
+    ]
     values = {metric: clip_values(results, rec, metric) for metric in metrics}
     ceiling = clip_values(results, spatial, "psnr")
     table = results.clips
@@ -175,7 +218,7 @@ def clip_table(results: Results, embedded: Sequence[str]) -> dict[str, Any]:
         gap = psnr - ceiling.get(clip_id, np.nan)
         cells = [_rounded(values[metric].get(clip_id)) for metric in metrics]
         rows.append([str(clip_id), int(frames.get(clip_id, 0)), *cells, _rounded(gap)])
-    columns.append({"key": "gap", "label": "PSNR less spatial", "decimals": 2})
+    columns.append({"key": "gap", "label": "PSNR less spatial", "decimals": 2, "higher": True})
     return {"columns": columns, "rows": rows, "embedded": list(embedded)}
 
 

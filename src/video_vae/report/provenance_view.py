@@ -85,11 +85,6 @@ def config_text(config: Config) -> str:
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100))
 
 
-def experiment_settings(config: Config) -> list[tuple[str, list[tuple[str, str]]]]:
-    """List each further experiment with the settings in which it differs from the base run."""
-    return [(name, [(key, written(v)) for key, v in flatten(values)]) for name, values in config.experiments.items()]
-
-
 def environment(runs: Sequence[Run]) -> Environment:
     """Split the records of the runs into what they share and what differs."""
     tables = [dict(flatten(run.record)) for run in runs]

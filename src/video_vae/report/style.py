@@ -111,16 +111,15 @@ def svg_text(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, folder: Path, name: str, *, pdf: bool = False) -> str:
-    """Save a figure as `folder/name.svg`, also as `.pdf` where wanted (reproducible), and return the SVG's text."""
+def save_figure(figure: Figure, folder: Path, name: str) -> str:
+    """Save a figure as `folder/name.svg` and `.pdf`, the same bytes every time, and return the SVG's text."""
     text = svg_text(figure)
     with atomic_path(folder / f"{name}.svg") as aside:
         aside.write_text(text, encoding="utf-8")
-    if pdf:
-        # the layout is found by now
-        figure.set_layout_engine("none")
-        with atomic_path(folder / f"{name}.pdf") as aside, drawing():
-            FigureCanvasPdf(figure).print_pdf(aside, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    # the layout is found by now
+    figure.set_layout_engine("none")
+    with atomic_path(folder / f"{name}.pdf") as aside, drawing():
+        FigureCanvasPdf(figure).print_pdf(aside, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return text
 
 

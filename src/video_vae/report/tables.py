@@ -22,6 +22,9 @@ BASELINE = "baseline"
 BASELINE_FOLDER = "baselines"
 _KEYS = ["experiment", "stage", "variant", "clip_id"]
 _FRAME_COLUMNS = [*_KEYS, "frame", *METRICS]
+LOG_BYTES = 10_000_000
+"""Of a log of n times this size about every n-th training step is read: some 25,000 steps."""
+TRAIN_MARK = '"event": "train"'
 PART_RECORD = ".run.json"
 """Ending of the record of a part of a job."""
 _CLIP_COLUMNS = [*_KEYS, "frames", *METRICS]
@@ -56,6 +59,8 @@ class Results:
     frames: pd.DataFrame
     logs: pd.DataFrame
     runs: tuple[Run, ...]
+    conditions: tuple[Run, ...]
+    """What the scores of each stage and of the baselines were made under, from summary.json."""
     manifest: pd.DataFrame
     rejected: pd.DataFrame
     failed: pd.DataFrame
@@ -64,11 +69,15 @@ class Results:
     test: pd.DataFrame
     benchmarks: pd.DataFrame
 
-    def final_stage(self, experiment: str) -> str | None:
-        """Give the last stage of an experiment that was scored."""
+    def scored_stages(self, experiment: str) -> list[str]:
+        """List the stages of an experiment that were scored."""
         have = set(self.metrics.loc[self.metrics["experiment"] == experiment, "stage"])
         have |= set(self.clips.loc[self.clips["experiment"] == experiment, "stage"])
-        done = [stage for stage in STAGES if stage in have]
+        return [stage for stage in STAGES if stage in have]
+
+    def final_stage(self, experiment: str) -> str | None:
+        """Give the last stage of an experiment that was scored."""
+        done = self.scored_stages(experiment)
         return done[-1] if done else None
 
     def row(self, experiment: str, stage: str, variant: str) -> pd.Series | None:
@@ -120,6 +129,7 @@ def load_results(config: Config, root: Path) -> Results:
         frames=_scores(root, settings, "frames.parquet", _FRAME_COLUMNS),
         logs=_logs(root, experiments),
         runs=tuple(_runs(root, config)),
+        conditions=tuple(_conditions(root)),
         manifest=_read_csv(data / "manifest.csv", dtype=clip_types),
         rejected=_read_csv(data / "rejected.csv", dtype=str, keep_default_na=False),
         failed=_failed(root),
@@ -163,8 +173,12 @@ def _scores(root: Path, settings: config_slices.Runs, name: str, columns: list[s
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a log; of a long one only every n-th training step, so that time and memory stay small."""
+    every = 1 + path.stat().st_size // LOG_BYTES
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
+            if number % every and TRAIN_MARK in line:
+                continue
             try:
                 value = json.loads(line)
             except ValueError:
@@ -188,6 +202,16 @@ def _logs(root: Path, experiments: tuple[str, ...]) -> pd.DataFrame:
     for column in _LOG_COLUMNS:
         table = table if column in table else table.assign(**{column: None})
     return table
+
+
+def _conditions(root: Path) -> Iterator[Run]:
+    for path in _files(root, "summary.json"):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))["conditions"]
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s holds no conditions and is left out", path)
+            continue
+        yield Run(name=path.parent.parent.relative_to(root).as_posix(), record=record)
 
 
 def _runs(root: Path, config: Config) -> Iterator[Run]:

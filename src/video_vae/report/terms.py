@@ -107,6 +107,8 @@ VARIANT_NOTES = {
     "mean": "baseline: the mean frame of the clip, shown throughout",
 }
 
+FLOW_LABELS = {"dis": "DIS (OpenCV)", "pwcnet": "PWC-Net", "raft": "RAFT"}
+
 MISSING = "–"
 
 
@@ -120,12 +122,29 @@ def variant_label(variant: str) -> str:
     return VARIANT_LABELS.get(variant, variant)
 
 
+def flow_label(flow: str) -> str:
+    """Name an optical flow for people."""
+    return FLOW_LABELS.get(flow, flow)
+
+
 def number(value: float | None, decimals: int = 2, *, signed: bool = False) -> str:
     """Write a number with a true minus sign; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
     return text.replace("-", "−")
+
+
+def compact(value: float, _: int | None = None) -> str:
+    """Write a tick's number in few characters: 20k, 0.05, 1e-4."""
+    if value < 0:
+        return f"−{compact(-value)}"
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k" if abs(value) < 1_000_000 else f"{value / 1e6:g}M"
+    if value and abs(value) < 0.001:
+        digits, power = f"{value:.2e}".split("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -9,13 +9,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
-from video_vae.config import STAGES
-from video_vae.report.style import colour, drawing, new_figure
+from video_vae.report.style import PANEL_WIDTH, colour, drawing, new_figure
+from video_vae.report.terms import compact, duration, stage_label
+from video_vae.report.timeline import PLACE, TimeLine
 
 BINS = 240
 """Most points of a curve; longer logs are averaged in bins, with a 10 to 90 % band."""
+MANY_EVENTS = 150
+"""Above this only some of the marks of an event are drawn."""
+WIDE = 2.6 * PANEL_WIDTH
+"""Width of a time line in inches: as wide as the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,8 @@ LOSSES = (
     Panel(column="l1", label="L1", held_out=True, logarithmic=True),
     Panel(column="psnr_latent", label="PSNR of\nlatents, dB", train=False, held_out=True),
     Panel(column="psnr", label="PSNR, dB", train=False, held_out=True, reference="psnr_spatial"),
-    Panel(column="identity", label="Identity\nloss", logarithmic=True),
+    Panel(column="identity", label="Identity\nloss"),
+    Panel(column="identity", label="Held-out\nidentity L1", train=False, held_out=True),
     Panel(column="perceptual", label="Perceptual\nloss", from_zero=True),
     Panel(column="kl", label="KL, nats\na clip", logarithmic=True),
 )
@@ -50,7 +56,7 @@ SPATIAL = (
 MACHINE = (
     Panel(column="lr", label="Learning\nrate", from_zero=True),
     Panel(column="grad_norm", label="Gradient\nnorm", logarithmic=True),
-    Panel(column="frames_per_s", label="Frames\na second", from_zero=True),
+    Panel(column="frames_per_s", label="Frames\na second", logarithmic=True),
     Panel(column="data_share", label="Waiting for\ndata, %", from_zero=True),
     Panel(column="memory_gb", label="Memory,\nGB", from_zero=True),
 )
@@ -82,8 +88,8 @@ def _values(logs: pd.DataFrame, panel: Panel) -> pd.Series:
     return pd.to_numeric(logs.loc[logs["event"].isin(events), panel.column], errors="coerce").dropna()
 
 
-def shared_limits(logs: pd.DataFrame, panel: Panel) -> tuple[float, float] | None:
-    """Give limits of a panel that hold for all stages, leaving out the few most extreme training steps."""
+def limits_of(logs: pd.DataFrame, panel: Panel) -> tuple[float, float] | None:
+    """Give the limits of a panel, leaving out the few most extreme training steps."""
     values = _values(logs, panel)
     if panel.reference in logs:
         values = pd.concat([values, pd.to_numeric(logs[panel.reference], errors="coerce").dropna()])
@@ -98,62 +104,79 @@ def shared_limits(logs: pd.DataFrame, panel: Panel) -> tuple[float, float] | Non
     return (0.0 if panel.from_zero else bottom - margin), top + margin
 
 
-def training_stage(logs: dict[str, pd.DataFrame], panels: Sequence[Panel], everything: pd.DataFrame) -> Figure:
-    """Draw a stage's curves, one panel below the other against the step.
+def training_curves(line: TimeLine, panels: Sequence[Panel], width: float = WIDE) -> Figure:
+    """Draw quantities along a time line, one panel below the other; several experiments are laid over each other.
 
     Args:
-        logs: experiment -> its lines of this stage; several are laid over each other.
+        line: logs with their places.
         panels: what to draw.
-        everything: lines of all stages, for common limits.
+        width: of the figure, in inches.
     """
     with drawing():
-        figure = new_figure(0.5 + 0.92 * len(panels))
+        figure = new_figure(0.75 + 0.74 * len(panels), width)
         rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        last = max((float(table["step"].max()) for table in logs.values() if len(table)), default=1.0)
+        everything = pd.concat(line.logs.values(), ignore_index=True)
         for axes, panel in zip(rows, panels, strict=True):
-            _draw_panel(axes, panel, logs, everything)
-        rows[-1].set_xlabel("Optimizer step")
-        rows[-1].set_xlim(-0.01 * last, last * 1.01 or 1.0)
-        rows[-1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            _draw_stages(axes, line)
+            _draw_panel(axes, panel, line, everything)
+        _name_stages(rows[0], line)
+        end = line.spans[-1].end
+        rows[-1].set_xlabel(line.label)
+        rows[-1].set_xlim(-0.005 * end, 1.005 * end or 1.0)
+        rows[-1].xaxis.set_major_locator(MaxNLocator(8, integer=not line.label.startswith("Running")))
         rows[-1].xaxis.set_major_formatter(FuncFormatter(compact))
         figure.align_ylabels(list(rows))
-        if len(logs) > 1:
-            rows[0].legend(loc="upper right", handlelength=1.2)
+        if len(line.logs) > 1:
+            handles, labels = rows[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower right", handlelength=1.2, ncols=len(labels))
     return figure
 
 
-def compact(value: float, _: int | None = None) -> str:
-    """Write a tick's number in few characters: 20k, 0.05, 1e-4."""
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k" if abs(value) < 1_000_000 else f"{value / 1e6:g}M"
-    if value and abs(value) < 0.001:
-        digits, power = f"{value:.2e}".split("e")
-        return f"{float(digits):g}e{int(power)}"
-    return f"{value:g}"
+def _draw_stages(axes: Axes, line: TimeLine) -> None:
+    for place, span in enumerate(line.spans):
+        if place % 2:
+            axes.axvspan(span.start, span.end, color=colour("panel"), lw=0, zorder=-2)
+        if place:
+            axes.axvline(span.start, color=colour("muted"), lw=0.7)
+
+
+def _name_stages(axes: Axes, line: TimeLine) -> None:
+    if len(line.spans) < 2:
+        return
+    for span in line.spans:
+        middle = (span.start + span.end) / 2
+        text = f"{span.steps:,} steps" + (f", {duration(span.seconds)}" if len(line.logs) == 1 else "")
+        for height, words, size, weight in ((15, stage_label(span.stage), 8.5, "bold"), (5, text, 7.0, "normal")):
+            axes.annotate(
+                words,
+                (middle, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, height),
+                textcoords="offset points",
+                ha="center",
+                fontsize=size,
+                fontweight=weight,
+            )
 
 
 def experiment_colour(position: int) -> str:
     """Give the colour of the n-th experiment, where several are drawn over each other."""
-    return colour(("rec", "spatial", "repeat", "mean", "other1", "other2", "other3")[position % 7])
+    return colour(("rec", "other1", "other2", "other3", "repeat", "mean")[position % 6])
 
 
-def _draw_panel(axes: Axes, panel: Panel, logs: dict[str, pd.DataFrame], everything: pd.DataFrame) -> None:
+def _draw_panel(axes: Axes, panel: Panel, line: TimeLine, everything: pd.DataFrame) -> None:
     axes.set_ylabel(panel.label)
-    drawn = False
-    for position, (experiment, table) in enumerate(logs.items()):
-        drawn |= _draw_curves(axes, panel, table, experiment, experiment_colour(position))
-    if not drawn:
-        axes.annotate("not in this stage", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", fontsize=7)
-        axes.set_yticks([])
-        axes.grid(visible=False)
-        return
-    for table in logs.values():
+    for position, (experiment, table) in enumerate(line.logs.items()):
+        label = experiment
+        for span in line.spans:
+            lines = table[table["stage"] == span.stage]
+            if _draw_curves(axes, panel, lines, label, experiment_colour(position)):
+                label = "_"
         _draw_events(axes, table)
-    limits = shared_limits(everything, panel)
+    limits = limits_of(everything, panel)
     if panel.logarithmic:
         axes.set_yscale("log")
-        near = limits is not None and limits[1] < 6 * limits[0]
-        axes.yaxis.set_major_locator(MaxNLocator(3) if near else LogLocator(subs=(1, 2, 5), numticks=4))
+        axes.yaxis.set_major_locator(_log_locator(limits))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -162,11 +185,19 @@ def _draw_panel(axes: Axes, panel: Panel, logs: dict[str, pd.DataFrame], everyth
         axes.set_ylim(limits)
 
 
+def _log_locator(limits: tuple[float, float] | None) -> Locator:
+    """Place few ticks on a logarithmic axis, whatever its range."""
+    ratio = limits[1] / limits[0] if limits is not None else 10.0
+    if ratio < 8:
+        return MaxNLocator(3)
+    return LogLocator(subs=(1, 3) if ratio < 50 else (1,), numticks=5)
+
+
 def _points(table: pd.DataFrame, event: str, column: str) -> tuple[np.ndarray, np.ndarray]:
     rows = table[table["event"] == event]
     if column not in rows:
         return np.empty(0), np.empty(0)
-    steps, values = (pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=float) for name in ("step", column))
+    steps, values = (pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=float) for name in (PLACE, column))
     good = np.isfinite(steps) & np.isfinite(values)
     # a part of the loss that a stage leaves out may be logged as zero
     return (steps[good], values[good]) if (np.abs(values[good]) > 0).any() else (np.empty(0), np.empty(0))
@@ -193,9 +224,10 @@ def _draw_curves(axes: Axes, panel: Panel, table: pd.DataFrame, label: str, tint
 
 
 def _draw_events(axes: Axes, table: pd.DataFrame) -> None:
-    for event, top, style in (("checkpoint", 0.06, "-"), ("resume", 1.0, (0, (3, 2)))):
-        for step in pd.to_numeric(table.loc[table["event"] == event, "step"], errors="coerce").dropna():
-            axes.axvline(step, ymax=top, color=colour("muted"), lw=0.8, ls=style)
+    for event, top, width, style in (("checkpoint", 0.09, 0.8, "-"), ("resume", 1.0, 0.9, (0, (3, 2)))):
+        places = pd.to_numeric(table.loc[table["event"] == event, PLACE], errors="coerce").dropna()
+        for place in places.iloc[:: 1 + len(places) // MANY_EVENTS]:
+            axes.axvline(place, ymax=top, color=colour("ink" if event == "resume" else "muted"), lw=width, ls=style)
 
 
 def binned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -207,8 +239,3 @@ def binned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     mean = np.array([values[group].mean() for group in groups])
     low, high = (np.array([np.quantile(values[group], q) for group in groups]) for q in (0.1, 0.9))
     return middle, mean, low, high
-
-
-def stages_in(logs: pd.DataFrame) -> list[str]:
-    """List the stages that have lines, in order."""
-    return [stage for stage in STAGES if (logs["stage"] == stage).any()]

@@ -113,7 +113,8 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
         max_failed_share=config.data.max_failed_share,
     )
     identity = ranks.from_first(_identity(config, name, train, loss, inputs, cache) if ranks.first else None)
-    return Setup(task=task, fingerprint=fingerprint(identity), facts=_facts(task, train, valid, cache))
+    facts = _facts(task, train, valid, cache) | {"lpips_sha256": identity["lpips"]}
+    return Setup(task=task, fingerprint=fingerprint(identity), facts=facts)
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -10,7 +10,7 @@ function svgNode(name, attributes) {
 
 function seriesColour(key, order) {
   if (["rec", "spatial", "repeat", "mean"].includes(key)) return `var(--${key})`;
-  return `var(--other${1 + (order % 3)})`;
+  return `var(--other${1 + (Math.max(0, order - 2) % 3)})`; /* the first two are rec and spatial */
 }
 
 class Charts {

@@ -13,7 +13,7 @@
   if (player) {
     new Charts(root.querySelector(".charts"), player);
     player.on((what) => { if (what === "clip") table.mark(player.clip.id); });
-    player.load(0);
+    player.load(player.order[0]);
   }
 
   const links = new Map([...document.querySelectorAll(".top a")].map((link) => [link.hash.slice(1), link]));

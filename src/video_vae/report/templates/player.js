@@ -27,25 +27,54 @@ class Player {
   tell(what) { for (const listener of this.listeners) listener(what, this); }
 
   buildPicker() {
-    const picker = this.root.querySelector(".picker");
-    this.data.clips.forEach((clip, index) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.setAttribute("role", "option");
-      button.title = clip.id;
-      const image = document.createElement("img");
-      image.src = clip.poster;
-      image.alt = "";
-      const score = document.createElement("span");
-      score.className = "score";
-      const psnr = clip.means.rec && clip.means.rec.psnr;
-      score.textContent = psnr == null ? "not scored" : psnr.toFixed(2) + " dB";
-      const name = document.createElement("span");
-      name.textContent = clip.id;
-      button.append(image, score, name);
-      button.addEventListener("click", () => this.load(index));
-      picker.append(button);
+    const scored = this.data.metrics.filter((metric) => this.data.clips.some((clip) => this.score(clip, metric.key) !== null));
+    const select = this.root.querySelector("[data-order]");
+    select.replaceChildren(...scored.map((metric) => new Option(`worst ${metric.label} first`, metric.key)), new Option("by name", "name"));
+    select.addEventListener("change", () => this.sortPicker(select.value));
+    this.buttons = this.data.clips.map((clip, index) => this.pickerButton(clip, index));
+    this.sortPicker(select.value);
+  }
+
+  pickerButton(clip, index) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("role", "option");
+    button.title = [clip.id, ...clip.notes].join(", ");
+    const image = document.createElement("img");
+    image.src = clip.poster;
+    image.alt = "";
+    const [score, name, notes] = ["score", "name", "notes"].map((kind) => Object.assign(document.createElement("span"), { className: kind }));
+    name.textContent = clip.id;
+    notes.textContent = clip.notes.join(", ");
+    button.append(image, score, name, notes);
+    button.addEventListener("click", () => this.load(index));
+    return button;
+  }
+
+  score(clip, key) {
+    const value = clip.means.rec && clip.means.rec[key];
+    return value === undefined || value === null || value === "" ? null : value;
+  }
+
+  /* Put the clips in order, the worst by a metric first; those without a score last. */
+  sortPicker(key) {
+    const metric = this.data.metrics.find((entry) => entry.key === key);
+    const clips = this.data.clips;
+    const badness = (index) => {
+      const value = this.score(clips[index], key);
+      return value === null ? Infinity : metric.higher ? value : -value;
+    };
+    this.order = clips.map((_, index) => index).sort((a, b) => {
+      if (!metric) return clips[a].id.localeCompare(clips[b].id);
+      const [first, second] = [badness(a), badness(b)];
+      return first === second ? 0 : first - second;
     });
+    const shown = metric || this.data.metrics[0];
+    this.buttons.forEach((button, index) => {
+      const value = this.score(clips[index], shown.key);
+      button.querySelector(".score").textContent = value === null ? "not scored" : `${value.toFixed(shown.decimals)} ${shown.unit || shown.label}`;
+    });
+    this.root.querySelector(".picker").replaceChildren(...this.order.map((index) => this.buttons[index]));
   }
 
   async load(index) {
@@ -95,7 +124,7 @@ class Player {
   describe() {
     this.root.querySelector(".clip-name").textContent = this.clip.id;
     this.root.querySelector(".clip-source").textContent = this.data.sources[this.clip.id] || "";
-    this.root.querySelectorAll(".picker button").forEach((button, index) => {
+    this.buttons.forEach((button, index) => {
       button.setAttribute("aria-selected", String(index === this.index));
       if (index === this.index) {
         const picker = button.parentNode;

@@ -41,7 +41,8 @@ class ClipTable {
   }
 
   sortBy(index) {
-    this.sort = { column: index, down: this.sort.column === index ? !this.sort.down : false };
+    /* the worst first: down where lower is better */
+    this.sort = { column: index, down: this.sort.column === index ? !this.sort.down : this.columns[index].higher === false };
     this.body();
   }
 

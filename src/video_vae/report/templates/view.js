@@ -126,7 +126,10 @@ Object.assign(Player.prototype, {
 
   bindKeys() {
     const step = (frames) => { this.pause(); this.seek(this.frame + frames); };
-    const clip = (by) => this.load((this.index + by + this.data.clips.length) % this.data.clips.length);
+    const clip = (by) => {
+      const place = this.order.indexOf(this.index) + by + this.order.length;
+      this.load(this.order[place % this.order.length]);
+    };
     const keys = {
       " ": () => this.toggle(), k: () => this.toggle(),
       ArrowLeft: () => step(-1), ArrowRight: () => step(1), ",": () => step(-1), ".": () => step(1),
