@@ -221,11 +221,17 @@ def run_record(
         "config_files": _config_files(),
         "inputs": {name: path_record(path) for name, path in sorted((inputs or {}).items())},
         "outputs": {name: path_record(path) for name, path in (outputs or {}).items() if path is not None},
-        "code": code_record(),
-        "python": platform.python_version(),
-        "packages": package_versions(),
-        "hardware": hardware_record(),
+        **_surroundings(),
         **extra,
     }
     shown: dict[str, Any] = hide_in(record)
     return shown
+
+
+def _surroundings() -> dict[str, Any]:
+    return {
+        "code": code_record(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "hardware": hardware_record(),
+    }
