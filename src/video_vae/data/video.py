@@ -300,6 +300,8 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             yield container, stream
         except (av.FFmpegError, ValueError, OSError) as error:
             raise MediaError("truncated", f"decoding stops: {message(error)}") from None
+        except IndexError:  # PyAV, where packets belong to a stream that it has not heard of
+            raise MediaError("unreadable", "a stream begins that the head of the file does not announce") from None
 
 
 def _first_picture(path: str | Path, container: InputContainer) -> VideoStream:
