@@ -23,6 +23,9 @@ from video_vae.data.storage import write_lossless
 
 sys.path.insert(0, str(ROOT / "tests"))  # the made-up results and the browser of the report's own tests
 METRICS = ("psnr", "ssim", "flicker")
+SMALL = 10
+"""Clips of the made-up results that are multiplied."""
+ID_LENGTH = len("clip_00")
 
 
 def environment() -> dict[str, str]:
@@ -115,7 +118,7 @@ def run_evaluation(options: Options) -> str:
 
 
 def multiply(results: Path, clips: int) -> None:
-    """Give the tables of a small run the rows of many clips; previews are there for the first of them."""
+    """Give the tables of a small run the rows of many clips; their pictures are links to those of the few."""
     for file in [*results.glob("*/*/metrics/frames.parquet"), *results.glob("*/*/metrics/clips.csv")]:
         table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
         more = _repeated(table, clips)
@@ -123,6 +126,10 @@ def multiply(results: Path, clips: int) -> None:
     for name in ("test.csv", "manifest.csv"):
         for file in results.glob(f"*/data/{name}"):
             _repeated(pd.read_csv(file), clips).to_csv(file, index=False)
+    for file in results.glob("*/*/reconstruction_*/clip_*"):
+        name, end = file.name[:ID_LENGTH], file.name[ID_LENGTH:]
+        for number in range(1, clips // SMALL):
+            file.with_name(f"{name}_{number}{end}").hardlink_to(file)
 
 
 def _repeated(table: pd.DataFrame, clips: int) -> pd.DataFrame:
@@ -140,7 +147,7 @@ def run_report(options: Options) -> str:
     rows = []
     for clips in (3, 6) if options.quick else (10, 1_000):
         with tempfile.TemporaryDirectory() as name:
-            config = make_results(Path(name, "results"), clips=min(clips, 10))
+            config = make_results(Path(name, "results"), clips=min(clips, SMALL))
             multiply(Path(name, "results"), clips)
             start = time.perf_counter()
             build_report(config, Path(name, "results"), Path(name, "report.html"))
