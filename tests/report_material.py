@@ -154,7 +154,7 @@ class Tree:
                     "clip_id": name,
                     "path": f"clips/{name}.mp4",
                     "kind": kind,
-                    "source_id": f"{index:016x}",
+                    "source_id": f"source_{index}",
                     "start_frame": 0,
                     "num_frames": 1 if kind == "image" else 40,
                     "height": 272,
