@@ -79,6 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", type=int, default=1, help="into how many shards the clips are split")
     parser.add_argument("--index", type=Path, help="list of the clips made [NAME/index.csv]")
     parser.add_argument("--strict", action="store_true", help="fail if any clip failed, not only if all did")
+    whole = "fail and write no list if a clip's file is missing or changed; what does not decode is listed as failed"
+    parser.add_argument("--require-files", action="store_true", help=whole)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
@@ -235,7 +237,8 @@ def _write_lists(args: argparse.Namespace, maker: Maker, clips: Sequence[Clip], 
         if clip.clip_id in outcome.failed
     ]
     write_failed(beside(index, "failed.csv"), failed)
-    if not outcome.gone and (rows or not clips or args.shards > 1):
+    wanting = args.require_files and outcome.gone  # a list without them would pass for the whole table's
+    if not wanting and (rows or not clips or args.shards > 1):
         write_index(index, maker.variants.names, rows)
     else:
         index.unlink(missing_ok=True)
@@ -293,7 +296,7 @@ def _index(args: argparse.Namespace) -> Path:
 
 def _judge(outcome: Outcome, clips: int, args: argparse.Namespace) -> None:
     """Fail where nothing succeeded; one shard of several knows too little of the others to say so."""
-    if outcome.gone:  # a list without them would pass for the whole table's
+    if args.require_files and outcome.gone:
         raise UserError(next(iter(outcome.gone.values())))
     failed = len(outcome.failed)
     nothing = failed == clips and args.shards == 1

@@ -218,17 +218,24 @@ def test_a_bad_clip_is_listed_and_the_others_go_on(folder: Folder, capsys: pytes
     assert not (folder.path / "out/clips/index.csv").exists()
 
 
-def test_a_clip_that_is_gone_leaves_no_list_until_it_is_back(
+def test_a_clip_that_is_gone_leaves_no_list_where_files_are_required(
     folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder.path / "short.mkv").rename(folder.path / "elsewhere")
-    assert folder.run() == 2
+    assert folder.run("out/clips", "--require-files") == 2
     assert "short.mkv: missing: no such file; put the file back" in capsys.readouterr().err
     assert not (folder.path / "out/clips/index.csv").exists()
     (folder.path / "elsewhere").rename(folder.path / "short.mkv")
     before = times(folder)
-    assert folder.run() == 0
+    assert folder.run("out/clips", "--require-files") == 0
     assert remade(folder, before) == {"short"} and len(folder.rows()) == 3
+
+
+def test_a_clip_that_is_gone_is_listed_as_failed_elsewhere(folder: Folder) -> None:
+    (folder.path / "short.mkv").unlink()
+    assert folder.run() == 0
+    assert [row["clip_id"] for row in folder.rows("out/clips/failed.csv")] == ["short"]
+    assert [row["clip_id"] for row in folder.rows()] == ["long", "piece"]
 
 
 def test_shards_together_make_every_clip_once(folder: Folder) -> None:

@@ -26,7 +26,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "requirements.lock", folder)
     package = folder / "src" / "video_vae"
     package.mkdir(parents=True)
-    for name in ("__init__", "cli", "commands", "errors"):
+    for name in ("__init__", "cli", "commands", "errors", "files", "owner", "redaction"):
         shutil.copy(ROOT / "src" / "video_vae" / f"{name}.py", package)
     (tmp_path / "home").mkdir()
     return folder

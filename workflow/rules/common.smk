@@ -40,8 +40,6 @@ shell.prefix(
 # node's GPUs are the profiles' business (resources `ranks` and `gpu`).
 MACHINE = {"gpu": 0, "ranks": 1}
 
-CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
-
 try:
     for path in CONFIG_FILES:
         read_settings(path)  # refuses keys given twice, of which Snakemake takes the last
@@ -166,7 +164,7 @@ def variants(*names):
     return lambda wildcards, input: [f"{os.path.dirname(input.index[0])}_{name}" for name in names]
 
 
-def evaluation_options(wildcards, input):
+def evaluation_options(wildcards):
     """Write the options of a run's evaluation."""
     settings = RUNS[wildcards.experiment].evaluation
     return options(
@@ -178,7 +176,6 @@ def evaluation_options(wildcards, input):
         fvd_sha256=settings.fvd_sha256,
         fvd_frames=settings.fvd_weights and settings.fvd_frames,
         bootstrap=settings.bootstrap,
-        lpips=os.path.dirname(input.lpips),
     )
 
 

@@ -22,12 +22,13 @@ rule evaluate_clips:
         real=variants("ori"),
         generated=variants("rec", "spatial"),
         options=evaluation_options,
+        lpips=lambda wildcards, input: os.path.dirname(input.lpips),
         folder=folder_of("summary"),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae.evaluate --real_video_dir {params.real}"
         " --generated_video_dir {params.generated[0]} --generated_video_dir {params.generated[1]}"
-        " {params.options} --strict --clips {input.index} --output_dir {params.folder}"
+        " {params.options} --lpips {params.lpips} --strict --clips {input.index} --output_dir {params.folder}"
 
 
 use rule evaluate_clips as evaluate_baselines with:
@@ -46,6 +47,7 @@ use rule evaluate_clips as evaluate_baselines with:
         real=variants("ori"),
         generated=variants("mean", "repeat"),
         options=evaluation_options,
+        lpips=lambda wildcards, input: os.path.dirname(input.lpips),
         folder=folder_of("summary"),
 
 

@@ -25,7 +25,7 @@ rule reconstruct_clips:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae.reconstruct {params.settings:q}"
         " --ckpt-path {input.model} --data-path {input.test} --save-dir {params.name}"
-        " --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+        " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
 
 
 rule reconstruct_baselines:
@@ -52,7 +52,7 @@ rule reconstruct_baselines:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae.reconstruct {params.settings:q}"
         " --baselines {params.options} --data-path {input.test} --save-dir {params.name}"
-        " --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+        " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
 
 
 # Mean and deviation of each latent channel over the training clips, what `model.shift` and `model.scale` should be for a

@@ -25,8 +25,6 @@ DISK_GB, DISK_NEEDED_GB = 20.0, 1.0
 """Free disk below which it is said to be little, and below which nothing can be written."""
 MEMORY_GB = 6.0
 """Memory that the demo needs at its largest, with room."""
-HUB = "https://huggingface.co"
-REGISTRY = "https://pypi.org/simple"
 PATIENCE_SECONDS = 4.0
 
 
@@ -197,7 +195,7 @@ def _program(command: list[str]) -> subprocess.CompletedProcess[str] | None:
 
 def check_network(name: str, address: str, needed_for: list[str], cure: str) -> Iterator[Check]:
     """Check whether a server answers; that matters only where something is to be fetched from it."""
-    host = urllib.parse.urlsplit(address).hostname or address
+    host = urllib.parse.urlsplit(address).hostname or address or name
     problem = _unreached(address)
     if not problem:
         yield Check(name=name, state="ok", text=f"{host} answers")
@@ -213,8 +211,8 @@ def check_network(name: str, address: str, needed_for: list[str], cure: str) -> 
 
 def _unreached(address: str) -> str:
     """Say why a server does not answer; empty where it does, even if it refuses."""
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 (an address of this module or the user's own)
     try:
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 (the user's own address)
         with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS):  # noqa: S310
             return ""
     except urllib.error.HTTPError as error:

@@ -14,23 +14,23 @@ from huggingface_hub import constants, try_to_load_from_cache
 
 from video_vae.config import Config
 from video_vae.config_slices import needs_perceptual, resolve
-from video_vae.doctor.machine import HUB, REGISTRY, Check
+from video_vae.doctor.machine import Check
 from video_vae.files import sha256_file
 from video_vae.models.build import WEIGHTS
 
 
 def hub_address() -> str:
     """Return the address of the model hub (HF_ENDPOINT)."""
-    return str(constants.ENDPOINT) or HUB
+    return str(constants.ENDPOINT)
 
 
 def registry_address() -> str:
-    """Return the package index that pip is set to use, or its usual one."""
-    if os.environ.get("PIP_INDEX_URL"):
-        return os.environ["PIP_INDEX_URL"]
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "get", "global.index-url"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else REGISTRY
+    """Return the package index that pip uses, as the help of its own option tells; empty where there is no pip."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--help"]
+    unwrapped = os.environ | {"COLUMNS": "1000"}
+    done = subprocess.run(command, env=unwrapped, capture_output=True, text=True, check=False, timeout=60)
+    found = re.search(r"Package Index \(default (\S+?)\)", done.stdout)
+    return found[1] if found else ""
 
 
 def hub_needs(config: Config) -> list[str]:
