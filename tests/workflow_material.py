@@ -58,6 +58,7 @@ def copy_checkout(folder: Path) -> Checkout:
         "config_base",
         "config_errors",
         "config_files",
+        "config_model",
         "config_results",
         "config_slices",
         "errors",

@@ -1,0 +1,107 @@
+"""The sections of the config on the nets: the spatial VAE, the temporal VAE, and the video VAE around both."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from video_vae.config_base import (
+    Count,
+    Depth,
+    LocalPath,
+    Positive,
+    Real,
+    Settings,
+    Sha256,
+    Share,
+    Side,
+    Weight,
+    Width,
+    check_groups,
+)
+
+
+class SpatialTraining(Settings):
+    """Training of a small spatial VAE on single frames, used where `spatial.pretrained` is null."""
+
+    block_out_channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 128)
+    """Channels of the four levels (8x spatial compression)."""
+    layers_per_block: Depth = 1
+    """Residual blocks a level."""
+    norm_num_groups: Width = 8
+    """Groups of the group norms."""
+    steps: Count = 6000
+    """Optimizer steps."""
+    batch: Count = 16
+    """Crops a step."""
+    crop: Side = 64
+    """Side of the square random crops, in pixels."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate of AdamW (linear warm-up over 2 %, cosine decay to zero)."""
+    image_share: Share = 0.5
+    """Share of the crops that come from images; the rest are frames of videos."""
+    kl_weight: Weight = 1e-6
+    """Weight of the KL divergence, summed over a latent, averaged over the batch."""
+    ema_decay: Share = 0.998
+    """Decay of the averaged weights, which are the ones kept."""
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> SpatialTraining:
+        check_groups(self.norm_num_groups, self.block_out_channels, "block_out_channels")
+        return self
+
+
+class Spatial(Settings):
+    """The spatial VAE: a diffusers AutoencoderKL with 8x compression and 4 channels."""
+
+    pretrained: LocalPath | None = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
+    """Hub id or local folder of a diffusers AutoencoderKL; null trains a small one (`spatial.training`)."""
+    subfolder: LocalPath | None = None
+    """Folder inside the hub repository or local folder."""
+    sha256: Sha256 | None = None
+    """Hash that the weights file must have."""
+    sample: bool = True
+    """Draw spatial latents from the posterior in training (evaluation always takes the mode)."""
+    training: SpatialTraining = SpatialTraining()
+
+
+class Temporal(Settings):
+    """Architecture of the temporal VAE (defaults: Open-Sora VAE v1.2, 309.7 M parameters)."""
+
+    base_channels: Width = 128
+    """Channels of the first level."""
+    channel_multipliers: Annotated[tuple[Depth, ...], Field(min_length=1, max_length=8)] = (1, 2, 2, 4)
+    """Channels of each level, in units of `base_channels`."""
+    layers_per_block: Depth = 4
+    """Residual blocks a level, and in the middle."""
+    temporal_downsample: tuple[bool, ...] = (False, True, True)
+    """Halve the frame rate between consecutive levels or not."""
+    norm_num_groups: Width = 32
+    """Groups of the group norms."""
+    norm_scope: Literal["clip", "frame"] = "clip"
+    """Group norm statistics over the whole clip (published net) or over each frame (strictly causal, streams)."""
+    init: Literal["random", "interpolate"] = "random"
+    """`interpolate`: start as linear interpolation between every fourth latent instead of at random."""
+
+    @model_validator(mode="after")
+    def _levels(self) -> Temporal:
+        if len(self.temporal_downsample) != len(self.channel_multipliers) - 1:
+            raise ValueError("temporal_downsample needs one entry fewer than channel_multipliers")
+        widths = [self.base_channels * factor for factor in self.channel_multipliers]
+        check_groups(self.norm_num_groups, widths, "base_channels times channel_multipliers")
+        return self
+
+
+class Model(Settings):
+    """The video VAE around both nets."""
+
+    temporal: Temporal = Temporal()
+    scaling_factor: Positive = 0.18215
+    """Spatial latents are multiplied by this (0.18215 with the released weights; free from scratch)."""
+    shift: tuple[Real, Real, Real, Real] = (-0.10, 0.34, 0.27, 0.98)
+    """Mean of each latent channel, taken off at inference."""
+    scale: tuple[Positive, Positive, Positive, Positive] = (3.85, 2.32, 2.33, 3.06)
+    """Standard deviation of each latent channel, divided by at inference."""
+    chunk_frames: Count | None = 17
+    """Encode and decode in independent chunks of this many frames; null takes clips whole."""
