@@ -109,7 +109,7 @@ class Trainer:
             return self.task.loss
         devices = [self.ranks.device] if self.ranks.device.type == "cuda" else None
         return DistributedDataParallel(
-            self.task.loss, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+            self.task.loss, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
 
     def train(self) -> int | None:
