@@ -201,6 +201,30 @@ def test_code_seed_machine_and_the_hashes_of_all_weights_are_said(page: str) -> 
         assert said in section
 
 
+def test_the_shards_of_an_array_are_one_row_of_the_costs_and_repeats_are_averaged() -> None:
+    told = pd.DataFrame(
+        [
+            ("demo/reconstruct_0", 10.0, 100.0, 8.0, 80.0),
+            ("demo/reconstruct_1", 30.0, 300.0, np.nan, 100.0),
+            ("demo/train", 7.0, np.nan, 5.0, np.nan),
+            ("demo/train", 9.0, np.nan, 7.0, np.nan),
+        ],
+        columns=["job", "s", "max_rss", "cpu_time", "mean_load"],
+    )
+    shards, training = provenance_view.job_costs(told).to_dict("records")
+    assert shards == {
+        "job": "demo/reconstruct",
+        "jobs": 2,
+        "s": 40,
+        "longest": 30,
+        "max_rss": 300,
+        "cpu_time": 8,
+        "mean_load": 95,
+    }
+    assert (training["jobs"], training["s"], training["cpu_time"]) == (1, 8, 6)
+    assert np.isnan(training["max_rss"]) and np.isnan(training["mean_load"])
+
+
 def test_rules_stand_below_what_they_need() -> None:
     graph = parse_dot(RULEGRAPH)
     depth = layers(graph)

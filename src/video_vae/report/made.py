@@ -150,6 +150,7 @@ def making_section(results: Results, shelf: Shelf, rulegraph: Path | None, confi
         "graph": picture,
         "graph_file": svg,
         "jobs": [_job_row(row) for _, row in jobs.iterrows()],
+        "cost": _cost(jobs),
         "cost_figures": _cost_figures(jobs, shelf),
         "settings": provenance_view.changed_settings(results.config),
         "config": provenance_view.config_text(results.config),
@@ -174,11 +175,23 @@ def command_line(run: Run) -> str:
 def _job_row(row: pd.Series) -> dict[str, str]:
     return {
         "job": str(row["job"]),
+        "jobs": str(row["jobs"]),
         "time": duration(row["s"]),
+        "longest": duration(row["longest"]),
         "memory": f"{row['max_rss'] / 1000:.2f} GB" if pd.notna(row["max_rss"]) else "–",
         "cpu": duration(row["cpu_time"]),
         "load": f"{row['mean_load']:.0f} %" if pd.notna(row["mean_load"]) else "–",
     }
+
+
+def _cost(jobs: pd.DataFrame) -> str:
+    if jobs.empty:
+        return ""
+    largest = f", {jobs['max_rss'].max() / 1000:.2f} GB of memory at most" if jobs["max_rss"].notna().any() else ""
+    return (
+        f"{jobs['jobs'].sum()} jobs took {duration(jobs['s'].sum())}, one after another, and "
+        f"{duration(jobs['cpu_time'].sum())} of processor time{largest}."
+    )
 
 
 def _cost_figures(jobs: pd.DataFrame, shelf: Shelf) -> list[Any]:

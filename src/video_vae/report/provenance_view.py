@@ -28,6 +28,8 @@ _SKIPPED = (
 )
 _IDENTITIES = (".path", ".sha256")
 """What is shown of an input, and only of whole ones: a record names every file of a folder."""
+_SHARD = r"_\d+$"
+"""How the benchmark file of a shard ends."""
 _FIRST = ("command", "start", "end", "seconds", "seed", "world_size", "threads", "code.", "python", "hardware.")
 
 
@@ -118,14 +120,32 @@ def _rank(key: str) -> int:
 
 
 def job_costs(benchmarks: pd.DataFrame) -> pd.DataFrame:
-    """Give the time (s), memory (max_rss, MB) and mean load of each job, repeats averaged, the longest first."""
+    """Give what each job cost, the longest first; the shards of one array are a row together.
+
+    Columns: job, jobs (how many), s and cpu_time (seconds, summed over the shards), longest (s), max_rss (MB, the
+    largest), mean_load (percent of a core). Repeats of a job are averaged.
+    """
     if benchmarks.empty:
         return benchmarks
-    numeric = benchmarks.assign(
-        **{c: pd.to_numeric(benchmarks[c], errors="coerce") for c in ("s", "max_rss", "cpu_time", "mean_load")}
+    columns = ["s", "max_rss", "cpu_time", "mean_load"]
+    numeric = benchmarks[columns].apply(pd.to_numeric, errors="coerce").assign(job=benchmarks["job"])
+    table = numeric.groupby("job", sort=False).mean().reset_index()
+    table["job"] = table["job"].str.replace(_SHARD, "", regex=True)
+    table["busy"] = table["mean_load"] * table["s"]
+    rows = table.groupby("job", sort=False).agg(
+        jobs=("s", "size"),
+        s=("s", "sum"),
+        longest=("s", "max"),
+        max_rss=("max_rss", "max"),
+        cpu_time=("cpu_time", _sum),
+        busy=("busy", _sum),
     )
-    table = numeric.groupby("job", sort=False)[["s", "max_rss", "cpu_time", "mean_load"]].mean().reset_index()
-    return table.sort_values("s", ascending=False, kind="stable").reset_index(drop=True)
+    rows["mean_load"] = rows.pop("busy") / rows["s"]
+    return rows.reset_index().sort_values("s", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _sum(values: pd.Series) -> float:
+    return float(values.sum(min_count=1))
 
 
 def rerun_commands(rules: Sequence[str], configfile: str) -> list[tuple[str, str]]:
