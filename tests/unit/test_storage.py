@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -71,6 +74,16 @@ def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         write_preview(tmp_path / name, frames, 25)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_previews_do_not_depend_on_what_memory_held_before(tmp_path: Path) -> None:
+    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+    program += "from pathlib import Path\nfrom material import write_clips\nwrite_clips(Path(sys.argv[1]), frames=12)"
+    for filling in ("1", "37", "171", "255"):  # glibc fills what it hands out with the complement of this byte
+        environment = {**os.environ, "MALLOC_PERTURB_": filling}
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / filling)], env=environment, check=True)
+    for name in (f"clip {number}.mp4" for number in range(5)):
+        assert len({(tmp_path / filling / name).read_bytes() for filling in ("1", "37", "171", "255")}) == 1, name
 
 
 def test_writing_and_reading_in_chunks_equals_whole(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("workflow", "config", "envs", "src")
-COMPARED = ("*.safetensors", "*.mkv", "*.csv", "*.parquet")
-"""Weights and latents, lossless reconstructions, tables. Records hold dates and durations, so they differ."""
+COMPARED = ("*.safetensors", "*.mkv", "*.mp4", "*.csv", "*.parquet")
+"""Weights and latents, reconstructions and their previews, tables. Records hold dates and durations, so they differ."""
 
 
 def results_of(folder: Path) -> dict[str, str]:

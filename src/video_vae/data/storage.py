@@ -30,7 +30,8 @@ PREVIEW_SUFFIX = ".mp4"
 
 _FFV1 = {"level": "3", "coder": "1", "context": "0", "g": "12", "slices": "4", "slicecrc": "1", "flags": "+bitexact"}
 _FFV1_FILE = {"fflags": "+bitexact", "write_crc32": "0"}
-_H264 = {"crf": "20", "preset": "medium", "profile": "high", "flags": "+bitexact"}
+_H264 = {"crf": "20", "preset": "medium", "profile": "high", "flags": "+bitexact", "x264-params": "mbtree=0"}
+"""The macroblock tree of x264 reads memory that it never wrote where frames are small: other bytes each time."""
 _H264_FILE = {"fflags": "+bitexact", "movflags": "+faststart"}
 _BT709 = 1
 _HEAD = 1 << 20  # the comment lies within these first bytes
