@@ -43,6 +43,7 @@ class Ledger:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.began = time.time()
         self.rows: dict[str, Row] = {}
 
     def random(self, *names: object) -> random.Random:
@@ -78,11 +79,13 @@ def table(lines: Mapping[str, str]) -> str:
 
 
 def publish(lines: Mapping[str, str], said: str) -> None:
-    """Replace what was tried in the table of docs/reliability.md; what was not stays as the last run left it."""
+    """Replace what was tried in the table of docs/reliability.md; what was not stays, named as of an earlier run."""
     old = PAGE.read_text(encoding="utf-8")
     found = re.search(r"(?<=<!-- faults -->\n).*?(?=<!-- end -->)", old, re.DOTALL)
     assert found, f"{PAGE} has no table of faults"
     kept = {fault: line for line, fault in re.findall(r"^(\| ([^|]+) \| \d.*)$", found[0], re.MULTILINE)}
+    earlier = ", ".join(fault for fault in kept if fault not in lines)
+    said += f" Of an earlier run: {earlier}." if earlier else ""
     new = f"{table(kept | dict(lines))}\n\n{said}\n"
     PAGE.write_text(old[: found.start()] + new + old[found.end() :], encoding="utf-8")
 

@@ -33,7 +33,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     cores = f"{os.cpu_count()} cores, load at the end {os.getloadavg()[0]:.0f}"
     today = datetime.datetime.now(datetime.UTC).date()
-    said = f"{today}, {processor()}, {cores}; seed {ledger.seed}."
+    minutes = (time.time() - ledger.began) / 60
+    said = f"{today}, {processor()}, {cores}; {minutes:.0f} minutes; seed {ledger.seed}."
+    skipped = sorted({report.location[2] for report in terminalreporter.stats.get("skipped", [])})
+    said += f" Left out: {', '.join(skipped)}." if skipped else ""
     terminalreporter.write_line(f"\n{table(ledger.lines())}\n\n{said}")
     if config.getoption("--publish", default=False):
         publish(ledger.lines(), said)
