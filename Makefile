@@ -4,7 +4,7 @@
 # make test-conda                 builds the rules' conda environments and runs jobs in them
 # make test-container            builds the image in a chroot and runs the workflow in it (root, debootstrap, 8 GB)
 # make offline CONFIG=my.yaml     fetches all that needs the network, for machines without [SDM=conda]
-# make test-slurm                 the workflow on a real SLURM of four nodes on this machine (Debian, as root; 15 minutes)
+# make test-slurm                 the workflow on a real SLURM of four nodes on this machine (Debian, as root; 11 minutes)
 # make test-faults                break runs on purpose; their table goes to docs/reliability.md with PUBLISH=1
 # make reproduce                  the demo twice in fresh folders, compared byte for byte
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
