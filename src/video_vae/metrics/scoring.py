@@ -173,7 +173,8 @@ class _Track:
             columns["flolpips"] = torch.cat([columns.get("flolpips", gap[:0]), gap])
         if "flicker" in columns:
             columns["flicker"] = torch.cat([gap, columns["flicker"]])
-        values = {name: column.numpy() for name, column in columns.items()}
+        # copies: torch's own small pieces, kept for good, would pin the freed memory of whole clips between them
+        values = {name: column.numpy().copy() for name, column in columns.items()}
         return ClipScores(
             variant=self.variant,
             clip_id=clip_id,
