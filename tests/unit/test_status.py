@@ -183,9 +183,8 @@ def test_json_holds_every_figure_and_nothing_heavy_is_imported(failed: Path) -> 
 
 
 def test_watching_shows_it_again_until_interrupted(failed: Path) -> None:
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # tests in the background ignore it, as do children
+    # A shell's background jobs ignore SIGINT, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     line = [sys.executable, "-m", "video_vae", "status", "--watch", "--interval", "0.2"]
     with subprocess.Popen(line, cwd=failed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         signal.signal(signal.SIGINT, before)
