@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
@@ -152,7 +153,7 @@ def test_a_config_changed_at_any_places_never_ends_in_a_traceback(data: st.DataO
                 break
             section = data.draw(st.sampled_from(inner))
         key = data.draw(st.sampled_from([*section, "surprise"]))
-        section[data.draw(st.sampled_from([key, key, key, f"{key}_"]))] = data.draw(_NESTED)
+        section[data.draw(st.sampled_from([key, key, key, f"{key}_"]))] = deepcopy(data.draw(_NESTED))
     try:
         resolve(parse_config(values))
     except UserError as error:
