@@ -206,6 +206,7 @@ def test_the_shards_of_an_array_are_one_row_of_the_costs_and_repeats_are_average
         [
             ("demo/reconstruct_0", 10.0, 100.0, 8.0, 80.0),
             ("demo/reconstruct_1", 30.0, 300.0, np.nan, 100.0),
+            ("demo/reconstruct_2", 20.0, 200.0, np.nan, np.nan),
             ("demo/train", 7.0, np.nan, 5.0, np.nan),
             ("demo/train", 9.0, np.nan, 7.0, np.nan),
         ],
@@ -214,8 +215,8 @@ def test_the_shards_of_an_array_are_one_row_of_the_costs_and_repeats_are_average
     shards, training = provenance_view.job_costs(told).to_dict("records")
     assert shards == {
         "job": "demo/reconstruct",
-        "jobs": 2,
-        "s": 40,
+        "jobs": 3,
+        "s": 60,
         "longest": 30,
         "max_rss": 300,
         "cpu_time": 8,

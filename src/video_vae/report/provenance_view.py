@@ -132,6 +132,7 @@ def job_costs(benchmarks: pd.DataFrame) -> pd.DataFrame:
     table = numeric.groupby("job", sort=False).mean().reset_index()
     table["job"] = table["job"].str.replace(_SHARD, "", regex=True)
     table["busy"] = table["mean_load"] * table["s"]
+    table["loaded"] = table["s"].where(table["mean_load"].notna())
     rows = table.groupby("job", sort=False).agg(
         jobs=("s", "size"),
         s=("s", "sum"),
@@ -139,8 +140,9 @@ def job_costs(benchmarks: pd.DataFrame) -> pd.DataFrame:
         max_rss=("max_rss", "max"),
         cpu_time=("cpu_time", _sum),
         busy=("busy", _sum),
+        loaded=("loaded", _sum),
     )
-    rows["mean_load"] = rows.pop("busy") / rows["s"]
+    rows["mean_load"] = rows.pop("busy") / rows.pop("loaded")
     return rows.reset_index().sort_values("s", ascending=False, kind="stable").reset_index(drop=True)
 
 
