@@ -13,7 +13,7 @@ import pandas
 import pytest
 from PIL import Image
 
-from clips import write_video
+from clips import turn, write_video
 from video_vae.config import Data, Split
 from video_vae.data.manifest import build_manifest
 from video_vae.data.probing import probe_files
@@ -259,3 +259,14 @@ def test_a_manifest_reads_back_as_it_was(videos: Path, tmp_path: Path) -> None:
     again = read_table(tmp_path / "manifest.csv")
     assert again == clips
     assert read_table(tmp_path / "manifest.csv") == build(collect([str(tmp_path / "manifest.csv")]))[0]
+
+
+def test_the_manifest_says_what_is_done_with_a_file_and_older_tables_are_read(tmp_path: Path) -> None:
+    turn(write_video(tmp_path / "phone.mp4", 8), (0, 1, -1, 0))
+    write_video(tmp_path / "plain.mp4", 8, seed=1)
+    clips, _ = build(collect([str(tmp_path)]))
+    write_table(tmp_path / "new.csv", clips)
+    assert [clip.handling for clip in read_table(tmp_path / "new.csv")] == ["turned", ""]
+    rows = [line.rsplit(",", 1)[0] for line in (tmp_path / "new.csv").read_text().splitlines()]
+    older = write_csv(tmp_path / "older.csv", *rows)
+    assert [(clip.clip_id, clip.handling) for clip in read_table(older)] == [("phone", ""), ("plain", "")]

@@ -13,6 +13,9 @@ from video_vae.files import sha256_file
 
 Reason = Literal["unreadable", "truncated", "too short", "too small", "duplicate", "missing", "changed", "outside"]
 
+LARGEST_PIXELS = 1 << 27
+"""Largest frame that is decoded, in pixels: a few bytes can announce one that fills the memory."""
+
 _HASH = re.compile("[0-9a-f]{16}")
 
 
@@ -72,6 +75,12 @@ def check_exists(path: str | Path) -> None:
         raise MediaError("unreadable", "not a file")
     if size == 0:
         raise MediaError("unreadable", "empty file (0 bytes)")
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise a MediaError where frames have more than `LARGEST_PIXELS`."""
+    if width * height > LARGEST_PIXELS:
+        raise MediaError("unreadable", f"frames of {width}x{height} pixels, more than {LARGEST_PIXELS:,}")
 
 
 def refuse_gone(clip: Clip, error: MediaError) -> None:

@@ -134,6 +134,7 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
         resolution=info.height * info.width,
         text=candidate.text,
         split=candidate.split,
+        handling=" ".join(info.handling),
     )
 
 

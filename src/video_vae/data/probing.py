@@ -97,7 +97,7 @@ def probe_remembering(
         for path, entry in read_probed(journal).items()
         if stamps.get(path) == entry["stamp"] and entry["every_frame"] >= every_frame
     }
-    outcomes = {path: Outcome(info=MediaInfo(**entry["info"]), sha256=entry["sha256"]) for path, entry in known.items()}
+    outcomes = {path: Outcome(info=_info(entry["info"]), sha256=entry["sha256"]) for path, entry in known.items()}
     if known:
         log.info("%d of %d files are as they were: not probed again", len(known), len(paths))
     rewrite_probed(journal, known)
@@ -190,7 +190,11 @@ def _size(path: str) -> int:
 def _outcome(values: dict[str, object]) -> Outcome:
     if "reason" in values:
         return Outcome(error=MediaError(values["reason"], str(values["detail"])))  # type: ignore[arg-type]
-    return Outcome(info=MediaInfo(**values["info"]), sha256=str(values["sha256"]))  # type: ignore[arg-type]
+    return Outcome(info=_info(values["info"]), sha256=str(values["sha256"]))
+
+
+def _info(values: Any) -> MediaInfo:
+    return MediaInfo(**{**values, "handling": tuple(values["handling"])})
 
 
 def _look(path: str, every_frame: bool) -> dict[str, object]:

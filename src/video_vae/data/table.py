@@ -47,9 +47,13 @@ class Clip:
     """Caption, or empty."""
     split: str
     """`train`, `test` or empty where no split was made yet."""
+    handling: str = ""
+    """What is done so that the file is read as a player shows it: words of `pixels.Handling`, separated by spaces."""
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Clip))
+_OPTIONAL = frozenset({"handling"})
+"""Columns that the tables of earlier versions lack."""
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 """What a clip may be called: files are named after it."""
 MOST = 10**12
@@ -67,7 +71,7 @@ def read_table(path: str | Path) -> list[Clip]:
     table = Path(path)
     if table.suffix.lower() != ".parquet" and not table.is_dir():
         header, rows = read_csv_rows(table)
-        if set(COLUMNS) <= set(header):
+        if set(COLUMNS) - _OPTIONAL <= set(header):
             clips = [_clip(row, f"{table}, row {number}") for number, row in enumerate(rows, 2)]
             _check_names(clips, table)
             return clips
@@ -120,7 +124,7 @@ def _delimiter(header: str) -> str:
 
 
 def _clip(row: dict[str, str], where: str) -> Clip:
-    values: dict[str, Any] = {name: row[name] for name in COLUMNS}
+    values: dict[str, Any] = {name: row.get(name, "") for name in COLUMNS}
     try:
         for name in _INTEGERS:
             values[name] = int(row[name])
