@@ -131,7 +131,7 @@ def _encoded(vae: VideoAutoencoderKL, z: Tensor, overlap: int) -> Tensor:
     """Encode scaled spatial latents to normalised ones, as `encode_latents` does from pixels."""
     spans = chunk_spans(z.shape[2], vae.config["chunk_frames"], overlap)
     parts = [vae.temporal_posterior(z[:, :, span.start : span.stop]).mode() for span in spans]
-    return (torch.cat(parts, dim=2) - vae.shift) / vae.scale
+    return vae.normalise(torch.cat(parts, dim=2))
 
 
 def run_tiles(options: Options) -> str:

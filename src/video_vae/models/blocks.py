@@ -13,6 +13,16 @@ from torch import Tensor, nn
 StreamState = dict[nn.Module, Tensor]
 
 
+def as_weights(x: Tensor, weight: Tensor) -> Tensor:
+    """Give an input the dtype of the weights that it meets; autocast, where it is on, chooses by itself."""
+    return x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Widen half precision (bf16, fp16) for sums and products that would lose by it."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class CausalConv3d(nn.Module):
     """Convolve so that no output frame depends on a later input frame.
 
@@ -54,10 +64,13 @@ class Norm(nn.GroupNorm):
         """Map (B, C, T, H, W) to the same shape and dtype."""
         with torch.autocast(x.device.type, enabled=False):
             if self.scope == "clip":
-                return super().forward(x.float()).to(x.dtype)
+                return self._normalise(x.float()).to(x.dtype)
             frames = x.float().transpose(1, 2)
-            flat = super().forward(frames.flatten(0, 1))
+            flat = self._normalise(frames.flatten(0, 1))
             return flat.unflatten(0, frames.shape[:2]).transpose(1, 2).to(x.dtype)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.num_groups, self.weight.float(), self.bias.float(), self.eps)
 
 
 class ResBlock(nn.Module):

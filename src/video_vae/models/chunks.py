@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from video_vae.models.blocks import at_least_fp32
+
 
 def chunk_spans(num_frames: int, length: int | None, overlap: int = 0) -> list[range]:
     """List the frames of each chunk: ``length`` frames (None: all), the first ``overlap`` of them shared with the last.
@@ -25,8 +27,9 @@ def chunk_spans(num_frames: int, length: int | None, overlap: int = 0) -> list[r
 def crossfade(old: Tensor, new: Tensor) -> Tensor:
     """Fade linearly over the frames of two tensors (B, C, T, H, W), from the first to the second."""
     count = old.shape[2]
-    weight = torch.arange(1, count + 1, device=old.device, dtype=old.dtype).div(count + 1).view(1, 1, -1, 1, 1)
-    return torch.lerp(old, new, weight)
+    first, second = at_least_fp32(old), at_least_fp32(new)
+    weight = torch.arange(1, count + 1, device=old.device, dtype=first.dtype).div(count + 1).view(1, 1, -1, 1, 1)
+    return torch.lerp(first, second, weight).to(old.dtype)
 
 
 class Joiner:

@@ -5,22 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from video_vae.models.blocks import at_least_fp32
+
 
 class DiagonalGaussian:
     """A diagonal Gaussian posterior, from moments stacked on the channel axis (report, "diagonal Gaussian").
 
     Args:
         moments: mean and log-variance, (B, 2C, ...); the log-variance is clamped to [-30, 20].
+        dtype: of mean, log-variance and samples; what is computed from them is computed in fp32 at least.
     """
 
-    def __init__(self, moments: Tensor) -> None:
-        self.mean, logvar = moments.float().chunk(2, dim=1)
+    def __init__(self, moments: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self.mean, logvar = moments.to(dtype).chunk(2, dim=1)
         self.logvar = logvar.clamp(-30.0, 20.0)
 
     @property
     def std(self) -> Tensor:
         """Return the standard deviation, (B, C, ...)."""
-        return torch.exp(0.5 * self.logvar)
+        return self._std().to(self.logvar.dtype)
+
+    def _std(self) -> Tensor:
+        return torch.exp(0.5 * at_least_fp32(self.logvar))
 
     def mode(self) -> Tensor:
         """Return the most likely latent, (B, C, ...)."""
@@ -28,10 +34,12 @@ class DiagonalGaussian:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw a latent, (B, C, ...), with noise made on the device of the moments."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + self.std * noise
+        mean = at_least_fp32(self.mean)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return (mean + self._std() * noise).to(self.mean.dtype)
 
     def kl(self) -> Tensor:
         """Return the KL divergence from the standard normal, summed over all but the batch axis, (B,)."""
-        terms = self.mean.square() + self.logvar.exp() - 1.0 - self.logvar
+        mean, logvar = at_least_fp32(self.mean), at_least_fp32(self.logvar)
+        terms = mean.square() + logvar.exp() - 1.0 - logvar
         return 0.5 * terms.flatten(1).sum(1)

@@ -13,7 +13,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from video_vae.models.blocks import CausalConv3d, Norm, ResBlock, StreamState, TimeDownsample, TimeUpsample
+from video_vae.models.blocks import CausalConv3d, Norm, ResBlock, StreamState, TimeDownsample, TimeUpsample, as_weights
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.models.streaming import check_causal, in_groups, total_frames
 
@@ -134,6 +134,7 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
 
     Names and shapes of the state dict are those of the published Open-Sora VAE v1.2 (``temporal_vae.*``).
     ``norm_scope="clip"`` is the published net; ``"frame"`` makes it strictly causal, so that it can stream.
+    Inputs of any dtype are taken in that of the weights (fp32, bf16 or fp16); norms and posteriors compute in fp32.
     """
 
     _supports_gradient_checkpointing = True
@@ -180,7 +181,14 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
         """
         _check(x, self.config["in_channels"], "spatial latents")
         x = F.pad(x, (0, 0, 0, 0, self.padding(x.shape[2]), 0))
-        return EncoderOutput(DiagonalGaussian(self.quant_conv(self.encoder(x))))
+        return EncoderOutput(self._posterior(x))
+
+    def _posterior(self, x: Tensor, state: StreamState | None = None) -> DiagonalGaussian:
+        weight = self.quant_conv.conv.weight
+        return DiagonalGaussian(self.quant_conv(self.encoder(as_weights(x, weight), state)), weight.dtype)
+
+    def _decoded(self, z: Tensor, state: StreamState | None = None) -> Tensor:
+        return self.decoder(self.post_quant_conv(as_weights(z, self.post_quant_conv.conv.weight)), state)
 
     def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
         """Decode latents (B, Z, T', H, W) to the ``num_frames`` frames that were encoded, (B, C, num_frames, H, W).
@@ -193,8 +201,7 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"{z.shape[2]} latent frames do not hold {num_frames} frames; expected {self.latent_frames(num_frames)}"
             )
-        x = self.decoder(self.post_quant_conv(z))
-        return DecoderOutput(x[:, :, self.padding(num_frames) :])
+        return DecoderOutput(self._decoded(z)[:, :, self.padding(num_frames) :])
 
     def encode_stream(self, chunks: Iterable[Tensor], num_frames: int | None = None) -> Iterator[DiagonalGaussian]:
         """Encode chunks (B, C, t, H, W) of a stream, any t; together equal to ``encode`` of the whole.
@@ -210,7 +217,7 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
         state: StreamState = {}
         padding = self.padding(total_frames(chunks, num_frames))
         for group in in_groups(chunks, padding, self.time_compression):
-            yield DiagonalGaussian(self.quant_conv(self.encoder(group, state)))
+            yield self._posterior(group, state)
 
     def decode_stream(self, latents: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
         """Decode chunks (B, Z, t, H, W) of latents; together equal to ``decode`` of the whole.
@@ -222,8 +229,7 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
         state: StreamState = {}
         drop = self.padding(num_frames)
         for chunk in latents:
-            frames = self.decoder(self.post_quant_conv(chunk), state)
-            yield frames[:, :, drop:]
+            yield self._decoded(chunk, state)[:, :, drop:]
             drop = 0
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, DiagonalGaussian]:

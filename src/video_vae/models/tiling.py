@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from video_vae.models.blocks import at_least_fp32
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -88,18 +90,19 @@ def tile_starts(size: int, tile: int, overlap: int, multiple: int = 1) -> list[i
 
 
 class _Blend:
-    """Sums tiles, weighted so that each fades into its neighbours."""
+    """Sums tiles, in fp32 at least, weighted so that each fades into its neighbours."""
 
     def __init__(self, like: Tensor, height: int, width: int, overlap: int) -> None:
-        self._total = like.new_zeros(*like.shape[:-2], height, width)
-        self._mass = like.new_zeros(height, width)
+        self._dtype = like.dtype
+        self._total = at_least_fp32(like.new_zeros(*like.shape[:-2], height, width))
+        self._mass = self._total.new_zeros(height, width)
         self._overlap = overlap
 
     def add(self, part: Tensor, tile: Tile) -> None:
         """Add (..., h, w) at its place."""
         height, width = self._mass.shape
         rows = self._ramp(tile.top, tile.bottom, height)
-        weight = (rows[:, None] * self._ramp(tile.left, tile.right, width)).to(part)
+        weight = (rows[:, None] * self._ramp(tile.left, tile.right, width)).to(self._mass)
         self._total[..., *tile.slices] += part * weight
         self._mass[tile.slices] += weight
 
@@ -112,4 +115,4 @@ class _Blend:
 
     def result(self) -> Tensor:
         """Return the blend of all tiles, (..., H, W)."""
-        return self._total / self._mass
+        return (self._total / self._mass).to(self._dtype)

@@ -10,7 +10,9 @@ from diffusers import AutoencoderKL
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from video_vae.models.blocks import as_weights, at_least_fp32
 from video_vae.models.chunks import chunk_spans, join
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.models.streaming import total_frames
@@ -34,6 +36,29 @@ class _Spatial(nn.Module):
     def __init__(self, module: AutoencoderKL) -> None:
         super().__init__()
         self.module = module
+
+    def forward(self, x: Tensor, decode: bool) -> Tensor:
+        """Encode frames (N, 3, H, W) to moments (N, 8, h, w), or decode latents (N, 4, h, w) to frames."""
+        if decode:
+            return self.module.decode(x).sample
+        moments = self.module.encoder(x)
+        return moments if self.module.quant_conv is None else self.module.quant_conv(moments)
+
+    @property
+    def weight(self) -> Tensor:
+        """Return one of the weights, for their dtype."""
+        return self.module.decoder.conv_out.weight
+
+    def function(self, decode: bool) -> Callable[[Tensor], Tensor]:
+        """Return a function of (N, C, H, W) that encodes or decodes.
+
+        Activations of SDXL's VAE pass the range of fp16: a net in fp16 whose config says ``force_upcast`` computes in
+        fp32, from weights that are widened for as long as the function is held.
+        """
+        if self.weight.dtype != torch.float16 or not self.module.config["force_upcast"]:
+            return lambda x: self(as_weights(x, self.weight), decode)
+        wide = {name: value.float() for name, value in self.state_dict().items()}
+        return lambda x: functional_call(self, wide, (x.float(), decode)).to(self.weight.dtype)
 
 
 class VideoAutoencoderKL(ModelMixin, ConfigMixin):
@@ -114,11 +139,9 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         factor = self.spatial_compression
         if x.ndim != 5 or x.shape[1] != 3 or min(x.shape) < 1 or x.shape[3] % factor or x.shape[4] % factor:
             raise ValueError(f"video must be (B, 3, T, H, W), H and W multiples of {factor}, not {tuple(x.shape)}")
-        return DiagonalGaussian(self._tiled(lambda tile: _by_frame(self._moments, tile, 1), x, 1, factor))
-
-    def _moments(self, frames: Tensor) -> Tensor:
-        moments = self.spatial.encoder(frames)
-        return moments if self.spatial.quant_conv is None else self.spatial.quant_conv(moments)
+        encode = self.spatial_vae.function(decode=False)
+        moments = self._tiled(lambda tile: _by_frame(encode, tile, 1), x, 1, factor)
+        return DiagonalGaussian(moments, self.spatial_vae.weight.dtype)
 
     def _tiled(self, function: Callable[[Tensor], Tensor], x: Tensor, pixels_in: int, pixels_out: int) -> Tensor:
         return function(x) if self.tiling is None else self.tiling.apply(function, x, pixels_in, pixels_out)
@@ -134,7 +157,8 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
             return torch.cat((posterior.mean, posterior.logvar), dim=1)
 
         side = self.spatial_compression
-        return DiagonalGaussian(self._tiled(moments, z, side, side))
+        tiled = self._tiled(moments, z, side, side)
+        return DiagonalGaussian(tiled, tiled.dtype)
 
     def decode_chunk(self, z: Tensor, num_frames: int) -> Tensor:
         """Decode the latents (B, 4, T', h, w) of one chunk, not normalised, to scaled spatial latents."""
@@ -150,11 +174,7 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
     def decode_spatial(self, z: Tensor) -> Tensor:
         """Decode scaled spatial latents (B, 4, T, h, w) frame by frame to (B, 3, T, 8h, 8w)."""
         side = self.spatial_compression
-
-        def decode(frames: Tensor) -> Tensor:
-            """Decode frames (N, 4, h, w)."""
-            return self.spatial.decode(frames).sample
-
+        decode = self.spatial_vae.function(decode=True)
         z = z / self.config["scaling_factor"]
         return self._tiled(lambda tile: _by_frame(decode, tile, side**2), z, side, 1)
 
@@ -169,7 +189,15 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
             chunk = x[:, :, span.start : span.stop]
             posterior = self.temporal_posterior(self.encode_spatial(chunk, generator))
             latents.append(posterior.mode() if generator is None else posterior.sample(generator))
-        return (torch.cat(latents, dim=2) - self.shift) / self.scale
+        return self.normalise(torch.cat(latents, dim=2))
+
+    def normalise(self, z: Tensor) -> Tensor:
+        """Turn latents (B, 4, T', h, w) of the temporal VAE into those that other models see: by channel, in fp32."""
+        return ((at_least_fp32(z) - at_least_fp32(self.shift)) / at_least_fp32(self.scale)).to(z.dtype)
+
+    def denormalise(self, z: Tensor) -> Tensor:
+        """Undo ``normalise``."""
+        return (at_least_fp32(z) * at_least_fp32(self.scale) + at_least_fp32(self.shift)).to(z.dtype)
 
     def decode_latents(self, z: Tensor, num_frames: int, overlap: int = 0) -> Tensor:
         """Decode normalised latents (B, 4, T', h, w) to the ``num_frames`` frames that they were made from.
@@ -183,7 +211,7 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
 
     def decode_temporal(self, z: Tensor, num_frames: int, overlap: int = 0) -> Tensor:
         """Decode normalised latents (B, 4, T', h, w) to scaled spatial latents (B, 4, num_frames, h, w)."""
-        z = z * self.scale + self.shift
+        z = self.denormalise(z)
         spans = chunk_spans(num_frames, self.config["chunk_frames"], overlap)
         latent_lengths = [self.temporal.latent_frames(len(span)) for span in spans]
         if z.shape[2] != sum(latent_lengths):
@@ -204,7 +232,7 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         total = total_frames(chunks, num_frames)
         spatial = (self.encode_spatial(chunk) for chunk in chunks)
         for posterior in self.temporal.encode_stream(spatial, total):
-            yield (posterior.mode() - self.shift) / self.scale
+            yield self.normalise(posterior.mode())
 
     def decode_stream(self, latents: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
         """Decode a stream of normalised latents (B, 4, t, h, w) to pixel chunks, in memory that does not grow.
@@ -212,7 +240,7 @@ class VideoAutoencoderKL(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if the net is not strictly causal.
         """
-        for frames in self.temporal.decode_stream((z * self.scale + self.shift for z in latents), num_frames):
+        for frames in self.temporal.decode_stream(map(self.denormalise, latents), num_frames):
             yield self.decode_spatial(frames)
 
     def reconstruct(self, x: Tensor, generator: torch.Generator | None = None, overlap: int = 0) -> Tensor:
