@@ -24,6 +24,9 @@ from video_vae.config_base import (
     not_bool,
 )
 
+MIN_FVD_FRAMES = 9
+"""Fewest frames that the public feature net of rFVD (I3D) takes."""
+
 
 class Reconstruction(Settings):
     """Reconstruction of the held-out clips."""
@@ -69,7 +72,7 @@ class Evaluation(Settings):
     """TorchScript file of the feature net (I3D) of rFVD, which is computed only where one is given."""
     fvd_sha256: Sha256 | None = None
     """Hash that the feature net must have; needed with `fvd_weights`."""
-    fvd_frames: Annotated[int, BeforeValidator(not_bool), Field(ge=9, le=MOST)] = 16
+    fvd_frames: Annotated[int, BeforeValidator(not_bool), Field(ge=MIN_FVD_FRAMES, le=MOST)] = 16
     """Frames of a sample of rFVD; clips are cut into as many samples as they hold."""
     stages: Annotated[tuple[StageName, ...], Field(min_length=1), Unique] = STAGES
     """Stages whose weights are reconstructed with and scored."""

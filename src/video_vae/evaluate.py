@@ -2,8 +2,9 @@
 
 Files pair by name, whatever their ending. Several generated folders may be given; what concerns the originals is then
 computed once. Clips may be lossless files of this package, any video, or images. Under torchrun the ranks split the
-clips. Where a clip and its original differ in length, the first frames that both have are scored (and counted in the
-summary); where they differ in size, the clip is refused. Every option may be written with dashes or underscores.
+clips. A subfolder of images is a clip too, its frames in the order of the numbers in their names. Where a clip and its
+original differ in length, the first frames that both have are scored, with a warning; where they differ in size, the
+clip is refused. Every option may be written with dashes or underscores.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ import pandas as pd
 import torch
 
 from video_vae.cli import main_for
+from video_vae.config import parse_config
 from video_vae.data.video import MediaError
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.metrics.conditions import conditions, made_by, wanted_clips
 from video_vae.metrics.flow import load_flow
+from video_vae.metrics.frame_folders import frame_files
 from video_vae.metrics.fvd import ClipFeatures, FeatureNet, clip_features, summarize_fvd
+from video_vae.metrics.left_out import NAMED, left_out, unequal_lengths, unread_folders
 from video_vae.metrics.pairing import Pair, Pairing, pair_clips, variant_names
 from video_vae.metrics.reading import Source, View, open_source
 from video_vae.metrics.scoring import ClipScores, Refused, score_clip
@@ -46,8 +50,6 @@ PATIENCE = timedelta(days=7)
 DEFAULT_METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 DECIMALS = 6
 FRAMES, CLIPS, SUMMARY = "frames.parquet", "clips.csv", "summary.json"
-NAMED = 5
-"""How many of the clips that were left out are named in the log; the summary lists all."""
 
 
 @dataclass
@@ -98,11 +100,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("flow_sha256", "hash that the flow weights must have")
     add("fvd_weights", "TorchScript file of rFVD's feature net; rFVD is computed only where one is given")
     add("fvd_sha256", "hash that it must have")
-    add("fvd_frames", "frames of a sample of rFVD [16]", type=_positive, default=16)
+    add("fvd_frames", "frames of a sample of rFVD, at least 9 [16]", type=_positive, default=16)
     add("clips", "score only the clips that these tables list under clip_id", type=Path, nargs="+", metavar="CSV")
     add("bootstrap", "resamples for the 95 %% intervals [1000]", type=_positive, default=1000)
     add("seed", "seed of the resamples [0]", type=int, default=0)
-    add("strict", "fail if any clip has no partner or is refused, not only if nothing was scored", action="store_true")
+    add(
+        "strict",
+        "fail if any clip lacks a partner, differs in length or is refused",
+        action="store_true",
+    )
     add("output", "write the summary here (JSON)", type=Path)
     add("output_dir", "write frames.parquet, clips.csv, summary.json and run.json here", type=Path)
 
@@ -110,6 +116,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Score this rank's clips; the first rank gathers, summarizes and writes."""
     started = time.time()
+    # the ranges are the config's
+    parse_config({"evaluation": {name: getattr(args, name) for name in ("fvd_frames", "bootstrap")}}, "options")
     # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
@@ -200,6 +208,8 @@ def _warn(pairing: Pairing, outcome: Outcome) -> None:
     hidden = max(0, len(pairing.unpaired) - NAMED) + max(0, len(outcome.refused) - NAMED)
     if hidden:
         log.warning("... and %d more, listed in the summary", hidden)
+    for sentence in unequal_lengths(outcome.scores) + unread_folders(pairing.unread):
+        log.warning("%s", sentence)
 
 
 def _write(
@@ -221,12 +231,14 @@ def _write(
         "unpaired": [dict(lacking) for lacking in pairing.unpaired],
         "refused": [vars(clip) for clip in outcome.refused],
         "unequal": [[clip.variant, clip.clip_id] for clip in outcome.scores if clip.unequal],
+        "warnings": left_out(pairing, outcome.scores, outcome.refused),
         "variants": summarize(clips, args.bootstrap, args.seed),
     }
     if net is not None:
         summary["conditions"]["fvd_sha256"] = net.sha256
         for variant, value in summarize_fvd(outcome.features, net, args.sample_rate).items():
             summary["variants"][variant]["rfvd"] = value
+            summary["warnings"] += [f"{variant}: no rFVD, {value['reason']}"] if value["reason"] else []
     if args.output is not None:
         write_json_atomic(args.output, summary)
     if args.output_dir is not None:
@@ -244,11 +256,22 @@ def _write_record(args: argparse.Namespace, tools: Tools, pairing: Pairing, star
     read |= {name: Path(path) for name, path in weights.items() if path is not None and Path(path).is_file()}
     files = [pair.real for pair in pairing.pairs] + [file for pair in pairing.pairs for file in pair.generated.values()]
     for folder in dict.fromkeys(file.parent for file in files):
-        read[f"clips {folder}"] = Part(folder, [file.name for file in files if file.parent == folder])
+        names = [name for file in files if file.parent == folder for name in _names(file)]
+        read[f"clips {folder}"] = Part(folder, names)
     settings = {name: _plain(value) for name, value in vars(args).items()}
     written = {name: args.output_dir / name for name in (FRAMES, CLIPS, SUMMARY)}
     record = run_record("evaluate", settings, read, outputs=written, started=started, **counts)
     write_json_atomic(args.output_dir / RECORD, record)
+
+
+def _names(clip: Path) -> list[str]:
+    """List a clip's files by their paths below the folder that it lies in."""
+    if not clip.is_dir():
+        return [clip.name]
+    try:
+        return [f"{clip.name}/{file.name}" for file in frame_files(clip)]
+    except MediaError:  # refused, and said so
+        return []
 
 
 def _plain(value: Any) -> Any:
@@ -270,7 +293,8 @@ def _as_text(summary: Mapping[str, Any]) -> str:
         lines.append(f"{variant}: {entry['clips']} clips, {entry['frames']} frames")
         for name, value in entry.items():
             if name == "rfvd":
-                lines.append(f"  {value['name']} [{value['features']}]: {value['value']}")
+                why = "" if value["reason"] is None else f" ({value['reason']})"
+                lines.append(f"  {value['name']} [{value['features']}]: {value['value']}{why}")
             elif isinstance(value, Mapping) and value["mean"] is not None:
                 interval = "" if value["low"] is None else f"  (95 %: {value['low']:.4f} to {value['high']:.4f})"
                 label = f"{name} [{summary['conditions']['flow']}]" if name == "flolpips" else name
@@ -287,11 +311,11 @@ def _judge(args: argparse.Namespace, pairing: Pairing, outcome: Outcome) -> None
     if not outcome.scores:
         first = outcome.refused[0]
         raise UserError(f"no clip could be scored; {first.clip_id} ({first.variant}): {first.reason}")
-    left_out = len(pairing.unpaired) + len(outcome.refused)
-    if args.strict and left_out:
+    wrong = len(pairing.unpaired) + len(outcome.refused) + sum(clip.unequal for clip in outcome.scores)
+    if args.strict and wrong:
         raise UserError(
-            f"--strict: {left_out} clips have no partner or were refused, nothing is written; see the lines above, "
-            "delete what is damaged and reconstruct it again"
+            f"--strict: {wrong} clips have no partner, were refused or differ in length from the original, nothing is "
+            "written; see the lines above, delete what is damaged and reconstruct it again"
         )
 
 

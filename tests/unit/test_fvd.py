@@ -148,3 +148,57 @@ def test_wrong_nets_are_refused(clips: Path, capsys: pytest.CaptureFixture[str])
     ):
         assert evaluate(clips, *options) == 2
         assert message in capsys.readouterr().err
+
+
+class StrictNet(nn.Module):
+    """Convolves more frames than a sample has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv3d(3, 2, (20, 1, 1))
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Fail on fewer than 20 frames."""
+        return self.layer(video).mean(dim=(2, 3, 4))
+
+
+class EmptyNet(nn.Module):
+    """Divides zero by zero."""
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Return (B, 3), not finite."""
+        zeros = video.mean(dim=(2, 3, 4)) * 0
+        return zeros / zeros
+
+
+@pytest.mark.parametrize(
+    ("net", "message"), [(StrictNet(), "fails on 16 frames of 224x224"), (EmptyNet(), "that are not finite")]
+)
+def test_a_nets_own_error_is_one_line_before_anything_is_scored(
+    clips: Path, net: nn.Module, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(clips, *save_net(clips / "net.pt", net)) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not (clips / "scores").exists()
+
+
+def test_frames_of_a_sample_have_the_configs_range(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(clips, *save_net(clips / "net.pt", Net()), "--fvd_frames=8") == 2
+    said = capsys.readouterr().err
+    assert "fvd_frames" in said and "9" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        ("20", "1 sample of 20 frames, a distance needs 2"),
+        ("22", "no clip holds a sample of 22 frames, the longest has 21"),
+    ],
+)
+def test_no_distance_says_why(clips: Path, frames: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(clips, *save_net(clips / "net.pt", Net()), f"--fvd_frames={frames}") == 0
+    entry = summary(clips)["variants"]["rec"]["rfvd"]
+    assert entry["value"] is None and entry["reason"].startswith(reason)
+    assert f"None ({reason}" in capsys.readouterr().out
+    assert summary(clips)["warnings"] == [f"rec: no rFVD, {entry['reason']}"]

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from video_vae.config_results import MIN_FVD_FRAMES
 from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
@@ -69,7 +70,9 @@ class FeatureNet:
         wrong = not_finite(net.state_dict())
         if wrong:
             raise UserError(f"{path}: {len(wrong)} tensors are not finite, such as {wrong[0]}; get another file")
-        return cls(net=net.eval(), sha256=found, frames=frames, device=device)
+        loaded = cls(net=net.eval(), sha256=found, frames=frames, device=device)
+        loaded(np.zeros((frames, SIDE, SIDE, 3), dtype=np.uint8))  # a net that does not work says so before the scores
+        return loaded
 
     @property
     def label(self) -> str:
@@ -80,22 +83,35 @@ class FeatureNet:
         """Return the features of one sample, uint8 (T,H,W,3): (D,).
 
         Raises:
-            UserError: if the net does not give (1, D).
+            UserError: if the net fails, or does not give finite (1, D).
         """
         video = to_tensor(resize_crop(frames, (SIDE, SIDE)))[None].to(self.device)
-        known = {argument.name for argument in self.net.forward.schema.arguments}
-        with torch.inference_mode():
-            features = self.net(video, **{name: value for name, value in OPTIONS.items() if name in known})
+        try:
+            with torch.inference_mode():
+                known = {argument.name for argument in self.net.forward.schema.arguments}
+                features = self.net(video, **{name: value for name, value in OPTIONS.items() if name in known})
+        except Exception as error:  # whatever the code of a foreign net raises
+            said = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise UserError(
+                f"rFVD's feature net fails on {len(frames)} frames of {SIDE}x{SIDE}: {(said or [repr(error)])[-1]}; "
+                "give a net that takes float32 (B, 3, T, 224, 224), or more fvd_frames"
+            ) from None
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 1:
             raise UserError("rFVD's feature net does not give (B, D) features; see `video_vae.metrics.fvd`")
         result: Features = features[0].double().cpu().numpy()
+        if not np.isfinite(result).all():
+            raise UserError("rFVD's feature net gives features that are not finite; get another file")
         return result
 
-    def clip(self, source: Source, view: View) -> Features:
-        """Return the features of a clip's consecutive samples, (N, D); frames that fill none are left out."""
-        chunks = read_chunks(source, view, self.frames)
-        found = [self(chunk) for chunk in chunks if len(chunk) == self.frames]
-        return np.stack(found) if found else np.empty((0, 0))
+    def clip(self, source: Source, view: View) -> tuple[Features, int]:
+        """Return the features of a clip's consecutive samples, (N, D), and its frames; a rest fills no sample."""
+        count = 0
+        found = []
+        for chunk in read_chunks(source, view, self.frames):
+            count += len(chunk)
+            if len(chunk) == self.frames:
+                found.append(self(chunk))
+        return np.stack(found) if found else np.empty((0, 0)), count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,26 +122,28 @@ class ClipFeatures:
     clip_id: str
     real: Features
     generated: Features
+    frames: int
+    """Frames that both have."""
 
 
 def clip_features(pair: Pair, real: Source, view: View, net: FeatureNet, variants: Sequence[str]) -> list[ClipFeatures]:
     """Take the features of a clip's variants, and once those of the original; as many samples as both have."""
-    original = net.clip(real, view)
+    original, length = net.clip(real, view)
     found = []
     for variant in variants:
-        generated = net.clip(open_source(pair.generated[variant]), view)
+        generated, other = net.clip(open_source(pair.generated[variant]), view)
         count = min(len(original), len(generated))
-        found.append(
-            ClipFeatures(variant=variant, clip_id=pair.clip_id, real=original[:count], generated=generated[:count])
-        )
+        sides = {"real": original[:count], "generated": generated[:count]}
+        found.append(ClipFeatures(variant=variant, clip_id=pair.clip_id, frames=min(length, other), **sides))
     return found
 
 
 def summarize_fvd(clips: Sequence[ClipFeatures], net: FeatureNet, stride: int) -> Mapping[str, dict[str, Any]]:
-    """Give rFVD for each variant, by a name that holds samples, frames and stride; null with fewer than 2 samples."""
+    """Give rFVD per variant, by a name that holds samples, frames and stride; null with fewer than 2 samples."""
     result: dict[str, dict[str, Any]] = {}
     for variant in dict.fromkeys(clip.variant for clip in clips):
-        chosen = [clip for clip in clips if clip.variant == variant and len(clip.real)]
+        mine = [clip for clip in clips if clip.variant == variant]
+        chosen = [clip for clip in mine if len(clip.real)]
         samples = sum(len(clip.real) for clip in chosen)
         distance = None
         if samples > 1:
@@ -134,14 +152,25 @@ def summarize_fvd(clips: Sequence[ClipFeatures], net: FeatureNet, stride: int) -
         result[variant] = {
             "name": f"rfvd_n{samples}_f{net.frames}_s{stride}",
             "value": distance,
+            "reason": None if samples > 1 else _too_few(samples, mine, net),
             "samples": samples,
             "frames": net.frames,
             "stride": stride,
             "features": net.label,
             "dimensions": chosen[0].real.shape[1] if chosen else None,
-            "left_out": sum(1 for clip in clips if clip.variant == variant and not len(clip.real)),
+            "left_out": len(mine) - len(chosen),
         }
     return result
+
+
+def _too_few(samples: int, clips: Sequence[ClipFeatures], net: FeatureNet) -> str:
+    """Say why there is no distance."""
+    longest = max((clip.frames for clip in clips), default=0)
+    fewer = f"fewer fvd_frames (at least {MIN_FVD_FRAMES})"
+    if samples:
+        return f"1 sample of {net.frames} frames, a distance needs 2: give more clips, or {fewer}"
+    cure = f"give {fewer}" if longest >= MIN_FVD_FRAMES else "give longer clips"
+    return f"no clip holds a sample of {net.frames} frames, the longest has {longest}: {cure}"
 
 
 def frechet_distance(first: Features, second: Features) -> float:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
+from video_vae.metrics.frame_folders import is_frame_folder
 
 REAL = "real"
+GENERATED = "generated"
+"""Name of a variant whose folder is called `real`, which is the originals' name in the results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +33,12 @@ class Pairing:
     pairs: tuple[Pair, ...]
     unpaired: tuple[Mapping[str, str], ...]
     """`clip_id` and `missing_from`: `real` or the variant that lacks it."""
+    unread: tuple[Path, ...] = ()
+    """Subfolders that hold no frames, which are not looked into."""
 
 
 def list_clips(folder: str | Path) -> dict[str, Path]:
-    """List the videos and images of a folder by their name without its ending, in order of name.
+    """List the clips of a folder by name, in order of name: videos and images (without ending), folders of frames.
 
     Raises:
         UserError: if it is not a folder, or holds two clips of one name.
@@ -42,31 +47,47 @@ def list_clips(folder: str | Path) -> dict[str, Path]:
     if not place.is_dir():
         raise UserError(f"{place} is not a folder; give the folder that holds the clips")
     found: dict[str, Path] = {}
-    for file in sorted(place.iterdir(), key=lambda path: path.name):
-        if file.name.startswith(".") or file.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+    for file in _visible(place):
+        if file.is_dir():
+            if not is_frame_folder(file):
+                continue
+        elif file.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
             continue
-        name = file.stem.encode("utf-8", "backslashreplace").decode()
+        name = (file.name if file.is_dir() else file.stem).encode("utf-8", "backslashreplace").decode()
         if name in found:
             raise UserError(f"{place} holds both {found[name].name} and {file.name}: keep one clip of a name")
         found[name] = file
     return found
 
 
+def unread_folders(folder: str | Path) -> list[Path]:
+    """List the subfolders of a folder that are no clips: those without frames, or with videos."""
+    return [inner for inner in _visible(Path(folder)) if inner.is_dir() and not is_frame_folder(inner)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+
+
 def variant_names(folders: Sequence[Path]) -> list[str]:
     """Name what folders hold: what follows the last `_` (`rec`, `spatial`), or more of the path where that repeats.
+
+    `real` is the originals' name: a folder called so is named `generated`, or by more of its path.
 
     Raises:
         UserError: if a folder is given twice.
     """
+    places = [folder.resolve() for folder in folders]
+    if len(set(places)) < len(places):
+        raise UserError(f"a generated folder is given twice: {', '.join(map(str, folders))}")
     choices = (
-        [folder.resolve().name.rpartition("_")[2] for folder in folders],
-        [folder.resolve().name for folder in folders],
+        [place.name.rpartition("_")[2] for place in places],
+        [place.name for place in places],
+        [GENERATED if place.name == REAL else place.name for place in places],
         [folder.as_posix() for folder in folders],
+        [place.as_posix() for place in places],
     )
-    for names in choices:
-        if len(set(names)) == len(names) and all(names) and REAL not in names:
-            return names
-    raise UserError(f"a generated folder is given twice: {', '.join(map(str, folders))}")
+    return next(names for names in choices if len(set(names)) == len(names) and all(names) and REAL not in names)
 
 
 def pair_clips(real: Path, generated: Mapping[str, Path], wanted: Iterable[str] | None = None) -> Pairing:
@@ -89,10 +110,24 @@ def pair_clips(real: Path, generated: Mapping[str, Path], wanted: Iterable[str] 
         unpaired += [{"clip_id": name, "missing_from": variant} for variant in missing]
         if found:
             pairs.append(Pair(clip_id=name, real=originals[name], generated=found))
+    unread = tuple(inner for folder in (real, *generated.values()) for inner in unread_folders(folder))
     if not pairs:
-        folders = ", ".join(str(folder) for folder in generated.values())
-        raise UserError(
-            f"no clip of {real} ({len(originals)} clips) has a partner of the same name in {folders}; "
-            "files pair by name, whatever their ending"
-        )
-    return Pairing(pairs=tuple(pairs), unpaired=tuple(unpaired))
+        raise UserError(_nothing_pairs(real, len(originals), list(generated.values()), unread))
+    return Pairing(pairs=tuple(pairs), unpaired=tuple(unpaired), unread=unread)
+
+
+def _nothing_pairs(real: Path, originals: int, generated: Sequence[Path], unread: Sequence[Path]) -> str:
+    text = (
+        f"no clip of {real} ({originals} clips) has a partner of the same name in {', '.join(map(str, generated))}; "
+        "files pair by name, whatever their ending"
+    )
+    return f"{text}; {unread_text(unread)}" if unread else text
+
+
+def unread_text(unread: Sequence[Path]) -> str:
+    """Say which subfolders were not looked into."""
+    count = "subfolder" if len(unread) == 1 else f"{len(unread)} subfolders"
+    return (
+        f"{count} not read, such as {unread[0]}: only folders of frames (images of one clip, no videos) are clips; "
+        "give the folder that holds the clips itself"
+    )

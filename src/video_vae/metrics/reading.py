@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from video_vae.data.storage import LOSSLESS_SUFFIX, STORAGE, iter_lossless, loss
 from video_vae.data.transform import Frames, resize_crop
 from video_vae.data.video import IMAGE_SUFFIXES, probe, read_frames, read_image
 from video_vae.errors import UserError
+from video_vae.metrics.frame_folders import EXACT_SUFFIXES, frame_files, read_frame_files
 
 READ_AT_ONCE = 16
 """Frames decoded at once, before they are cut to size."""
@@ -63,7 +65,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A clip's file and what it says of itself."""
+    """A clip's file, or its folder of frames, and what it says of itself."""
 
     path: Path
     frames: int
@@ -73,27 +75,44 @@ class Source:
     storage: str
     """How the pixels are stored; `lossless` says whether that changed them."""
     lossless: bool
+    images: tuple[Path, ...] = ()
+    """The frames, where each is a file of its own."""
 
 
 def open_source(path: Path) -> Source:
-    """Find out what a clip's file holds.
+    """Find out what a clip's file holds, or its folder of frames.
 
     Raises:
         MediaError, UserError: if it cannot be read.
     """
+    if path.is_dir():
+        return _open_frames(path)
     if path.suffix.lower() == LOSSLESS_SUFFIX:
         try:
             info = lossless_info(path)
         except UserError:  # a video of other origin, or no video at all: the general reader tells
             pass
         else:
-            size = {"frames": info.frames, "height": info.height, "width": info.width}
-            return Source(path=path, **size, fps=info.fps, storage=STORAGE, lossless=True)
+            size = (info.frames, info.height, info.width)
+            return _source(path, size, fps=info.fps, storage=STORAGE, lossless=True)
     media = probe(path)
     still = media.kind == "image"
     storage = f"{path.suffix.lower()[1:]} {'image' if still else 'video as found, its coding losses included'}"
-    size = {"frames": media.num_frames, "height": media.height, "width": media.width}
-    return Source(path=path, **size, fps=media.fps, storage=storage, lossless=False)
+    size = (media.num_frames, media.height, media.width)
+    return _source(path, size, fps=media.fps, storage=storage, lossless=False)
+
+
+def _source(path: Path, size: tuple[int, int, int], **said: Any) -> Source:
+    return Source(path=path, frames=size[0], height=size[1], width=size[2], **said)
+
+
+def _open_frames(folder: Path) -> Source:
+    files = frame_files(folder)
+    _, height, width, _ = read_frame_files(files[:1]).shape
+    kinds = sorted({file.suffix.lower() for file in files})
+    storage = f"{' and '.join(kind[1:] for kind in kinds)} images, a folder per clip"
+    said = {"fps": None, "storage": storage, "lossless": set(kinds) <= EXACT_SUFFIXES}
+    return _source(folder, (len(files), height, width), **said, images=tuple(files))
 
 
 def read_chunks(source: Source, view: View, size: int) -> Iterator[Frames]:
@@ -110,9 +129,13 @@ def _selected(source: Source, view: View) -> Iterator[Frames]:
         yield read_image(source.path)
         return
     indices = view.indices(source.frames)
-    if not source.lossless:
+    if source.images or not source.lossless:
         for start in range(0, len(indices), READ_AT_ONCE):
-            yield read_frames(source.path, indices[start : start + READ_AT_ONCE])
+            wanted = indices[start : start + READ_AT_ONCE]
+            if source.images:
+                yield read_frame_files([source.images[index] for index in wanted])
+            else:
+                yield read_frames(source.path, wanted)
         return
     begin, missing = 0, len(indices)
     for frames in iter_lossless(source.path, READ_AT_ONCE):

@@ -41,10 +41,15 @@ class ClipScores:
     width: int
     values: dict[str, NDArray[np.float64]]
     """A value a frame, (T,): flolpips belongs to a frame and the next, flicker to a frame and the one before."""
-    unequal: bool
-    """Original or variant had frames left when the other ended; those were not scored."""
+    lengths: tuple[int, int]
+    """Frames of the original and of the variant; those beyond the shorter one's end were not scored."""
     real: Source
     generated: Source
+
+    @property
+    def unequal(self) -> bool:
+        """Tell whether frames of one of them were left out."""
+        return self.lengths[0] != self.lengths[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +99,8 @@ class _Track:
     """The last frame that was scored, (1,3,H,W)."""
     distances: Features | None = None
     """The maps of its LPIPS distance."""
-    unequal: bool = False
+    read: int = 0
+    """Frames that it had so far, scored or not."""
     refusal: str | None = None
 
     def attempt(self, action: Callable[[], None]) -> None:
@@ -117,18 +123,16 @@ class _Track:
     def advance(self, originals: _Originals) -> None:
         """Score the next frames against a chunk of the original."""
         frames = next(self.chunks, None)
-        if frames is None or self.unequal:
-            self.unequal = True
+        if frames is None:
             return
+        self.read += len(frames)
         generated = self.tools.tensor(frames[: len(originals.frames)])
-        self.unequal = len(frames) != len(originals.frames)
         self._score_frames(originals, generated)
         self.before, self.frames = generated[-1:].clone(), self.frames + len(generated)
 
     def finish(self) -> None:
-        """Read on to the end, where damage shows, and see whether frames are left."""
-        for _ in self.chunks:
-            self.unequal = True
+        """Read on to the end, where damage shows, and count the frames that are left."""
+        self.read += sum(len(frames) for frames in self.chunks)
 
     def _score_frames(self, originals: _Originals, generated: Tensor) -> None:
         chosen, count = self.tools.metrics, len(generated)
@@ -161,8 +165,8 @@ class _Track:
     def _add(self, name: str, values: Tensor) -> None:
         self.parts.setdefault(name, []).append(values.cpu())
 
-    def result(self, clip_id: str, real: Source, size: tuple[int, int]) -> ClipScores | Refused:
-        """Return the scores of all frames, or why there are none."""
+    def result(self, clip_id: str, real: Source, frames: int, size: tuple[int, int]) -> ClipScores | Refused:
+        """Return the scores of all frames, or why there are none; the original had so many `frames`."""
         if self.refusal is not None or self.source is None or not self.frames:
             return Refused(variant=self.variant, clip_id=clip_id, reason=self.refusal or "no frames to compare")
         columns = {name: torch.cat(parts) for name, parts in self.parts.items()}
@@ -181,7 +185,7 @@ class _Track:
             height=size[0],
             width=size[1],
             values=values,
-            unequal=self.unequal,
+            lengths=(frames, self.read),
             real=real,
             generated=self.source,
         )
@@ -212,7 +216,9 @@ def score_clip(
     for track in tracks:
         track.attempt(partial(track.open, real, view, chunk))
     before: Tensor | None = None
+    count = 0
     for frames in read_chunks(real, view, chunk):
+        count += len(frames)
         originals = _Originals(tools.tensor(frames), before, tools)
         for track in tracks:
             track.attempt(partial(track.advance, originals))
@@ -220,4 +226,4 @@ def score_clip(
         on_frames(len(frames))
     for track in tracks:
         track.attempt(track.finish)
-    return [track.result(pair.clip_id, real, size) for track in tracks]
+    return [track.result(pair.clip_id, real, count, size) for track in tracks]

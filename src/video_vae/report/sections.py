@@ -160,6 +160,7 @@ def results_section(results: Results, shelf: Shelf) -> dict[str, Any]:
     plotted = ordered_metrics(results)
     many = len(results.experiments) > 1
     section: dict[str, Any] = {"table": table, "many_experiments": many, "intervals": [], "differences": None}
+    section["warnings"] = [f"{run.name}: {text}" for run in results.conditions for text in run.record["warnings"]]
     if plotted.empty:
         return section
     plotted = _without_repeats(plotted)

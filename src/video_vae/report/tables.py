@@ -60,7 +60,7 @@ class Results:
     logs: pd.DataFrame
     runs: tuple[Run, ...]
     conditions: tuple[Run, ...]
-    """What the scores of each stage and of the baselines were made under, from summary.json."""
+    """What the scores of each stage and of the baselines were made under, and their warnings, from summary.json."""
     manifest: pd.DataFrame
     rejected: pd.DataFrame
     failed: pd.DataFrame
@@ -207,8 +207,9 @@ def _logs(root: Path, experiments: tuple[str, ...]) -> pd.DataFrame:
 def _conditions(root: Path) -> Iterator[Run]:
     for path in _files(root, "summary.json"):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))["conditions"]
-        except (ValueError, KeyError, TypeError):
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            record = {**summary["conditions"], "warnings": list(summary.get("warnings", ()))}
+        except (ValueError, KeyError, TypeError, AttributeError):
             logger.warning("%s holds no conditions and is left out", path)
             continue
         yield Run(name=path.parent.parent.relative_to(root).as_posix(), record=record)
