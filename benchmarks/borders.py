@@ -18,9 +18,9 @@ from video_vae.data.transform import resize_crop, to_tensor, to_uint8
 from video_vae.data.video import read_clip
 from video_vae.metrics import flicker, mse
 from video_vae.models import VideoAutoencoderKL
-from video_vae.models.build import load_video_vae
 from video_vae.models.chunks import chunk_spans
 from video_vae.models.tiling import Tiling
+from video_vae.weights.loading import load_video_vae
 
 DEMO = Path("results/demo")
 CHUNKS = ((17, 0), (17, 1), (17, 4), (17, 8), (9, 0), (9, 1), (9, 4))

@@ -19,11 +19,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from video_vae.config import STAGES, Config, load_config
-from video_vae.convert import SDXL
-from video_vae.data.latents import CHANNELS
+from video_vae.latents.cache import CHANNELS
 from video_vae.losses import PerceptualLoss
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
 from video_vae.training.step import Draws, StageLoss
+from video_vae.weights.open_sora import SDXL
 
 PEAKS = {"A100": 312.0, "H100": 989.0}
 """Dense bf16 peak of a GPU as its maker states it, in TFLOP/s."""

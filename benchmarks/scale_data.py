@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.common import ROOT, Options, in_process, markdown
-from video_vae.data.latents import LatentCache, write_latents
 from video_vae.data.probed import PROBED, read_probed
 from video_vae.data.storage import write_preview
 from video_vae.data.table import Clip, write_table
+from video_vae.latents.cache import LatentCache, write_latents
 
 FRAMES = 17
 KINDS = 8

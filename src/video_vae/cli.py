@@ -18,9 +18,9 @@ from pathlib import Path
 
 from video_vae import __version__
 from video_vae.commands import COMMANDS, command_parser, top_parser
+from video_vae.distributed.parent_death import end_with_owner
 from video_vae.errors import UserError
 from video_vae.files import unwritable
-from video_vae.owner import end_with_owner
 from video_vae.redaction import HidingFormatter, hide_secrets
 
 CRASH_STATUS = 1

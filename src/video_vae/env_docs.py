@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from video_vae.config_docs import write_or_check
+from video_vae.config.docs import write_or_check
 from video_vae.errors import UserError
 
 LOCK = Path("requirements.lock")

@@ -27,6 +27,7 @@ import torch
 from video_vae.cli import main_for
 from video_vae.config import parse_config
 from video_vae.data.video import MediaError
+from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.metrics.conditions import conditions, made_by, wanted_clips
@@ -41,7 +42,6 @@ from video_vae.metrics.summary import clips_table, frames_table, summarize
 from video_vae.metrics.tools import METRICS, Tools
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
-from video_vae.training.distributed import Ranks, started_ranks
 
 log = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from video_vae.claims import claim, visible_gpus
 from video_vae.cli import RANK_SHOWN
+from video_vae.distributed.gpu_locks import claim, visible_gpus
+from video_vae.distributed.parent_death import end_with_owner
 from video_vae.errors import UserError
 from video_vae.files import temporary_folder
-from video_vae.owner import end_with_owner
 from video_vae.redaction import hide_secrets
 
 PORTS = range(20_000, 60_000)

@@ -96,7 +96,7 @@ class PerceptualLoss(nn.Module):
     @classmethod
     def from_folder(cls, folder: str | Path, recompute: bool = False) -> PerceptualLoss:
         """Load the weights that `video-vae convert-lpips` left in a folder."""
-        from video_vae.weights import load_lpips_weights
+        from video_vae.weights.lpips import load_lpips_weights
 
         return cls(load_lpips_weights(Path(folder), "vgg"), recompute=recompute)
 

@@ -26,9 +26,8 @@ from video_vae.data.content import gone
 from video_vae.data.storage import STORAGE
 from video_vae.data.table import Clip, read_table
 from video_vae.data.video import MediaError
+from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
-from video_vae.models.build import load_spatial
-from video_vae.models.identity import weights_sha256
 from video_vae.models.tiling import Tiling
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
@@ -37,7 +36,8 @@ from video_vae.reconstruction.clips import Maker
 from video_vae.reconstruction.index import Places, beside, write_failed, write_index
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
-from video_vae.training.distributed import Ranks, started_ranks
+from video_vae.weights.hashing import weights_sha256
+from video_vae.weights.loading import load_spatial
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from video_vae.cli import main_for
 from video_vae.config import STAGES, Config, load_config
-from video_vae.config_slices import resolve
+from video_vae.config.runs import resolve
+from video_vae.distributed.ranks import started_ranks
 from video_vae.errors import UserError
 from video_vae.provenance import recorded, run_record
 from video_vae.training.checkpoint import CheckpointStore
-from video_vae.training.distributed import started_ranks
 from video_vae.training.export import export
 from video_vae.training.journal import Journal
 from video_vae.training.setup import DEFAULT_LPIPS, Inputs, Setup, set_up

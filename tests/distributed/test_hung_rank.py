@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from video_vae.owner import OWNER
-from video_vae.training.watch import HUNG_STATUS
+from video_vae.distributed.parent_death import OWNER
+from video_vae.distributed.watchdog import HUNG_STATUS
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(300)]
 STUCK = """
 import os, signal, sys, threading, time
-from video_vae.training.distributed import started_ranks
+from video_vae.distributed.ranks import started_ranks
 with started_ranks("cpu") as ranks:
     ranks.reached("the first step")
     ranks.wait()
@@ -30,7 +30,7 @@ with started_ranks("cpu") as ranks:
 
 WAITS = """
 import signal, sys
-from video_vae.owner import end_with_owner
+from video_vae.distributed.parent_death import end_with_owner
 end_with_owner()
 print(1, flush=True)
 signal.pause()

@@ -13,7 +13,7 @@ import pytest
 from documents import ROOT, documents, prose
 from video_vae import cli
 from video_vae.config import Config
-from video_vae.config_errors import known_keys
+from video_vae.config.errors import known_keys
 from video_vae.data.content import Reason
 from video_vae.data.sources import TABLE_SUFFIXES
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from material import make_spatial, make_video_vae
 from video_vae.config import Config, Spatial
-from video_vae.convert import import_checkpoint
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
 from video_vae.metrics.flow import RAFT, load_flow
 from video_vae.metrics.fvd import FeatureNet
 from video_vae.metrics.pwcnet import PWCNet
-from video_vae.models.build import WEIGHTS, load_spatial, load_video_vae
 from video_vae.training.checkpoint import BrokenCheckpointError, CheckpointStore, State
-from video_vae.weights import load_lpips_weights
+from video_vae.weights.loading import WEIGHTS, load_spatial, load_video_vae
+from video_vae.weights.lpips import load_lpips_weights
+from video_vae.weights.open_sora import import_checkpoint
 
 
 class Harmful:
@@ -177,7 +177,7 @@ from huggingface_hub import constants
 from video_vae.cli import _log_to_stderr
 from video_vae.config import Spatial
 from video_vae.errors import UserError
-from video_vae.models.build import load_spatial
+from video_vae.weights.loading import load_spatial
 _log_to_stderr()
 for sha256, endpoint in ((sys.argv[1], "https://hub"), ("1" * 64, "https://hub"), (None, "https://hub"), (None, "http://hub")):
     constants.ENDPOINT = endpoint

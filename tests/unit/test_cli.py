@@ -79,7 +79,7 @@ def test_an_error_that_nobody_expected_is_one_line_with_its_place(tmp_path: Path
     result = _cli("config-docs", "--root", str(tmp_path))
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert "video-vae config-docs: UnicodeDecodeError: 'utf-8' codec can't decode" in result.stderr
-    assert "(at config_docs.py:" in result.stderr and "run again with --debug" in result.stderr
+    assert "(at config/docs.py:" in result.stderr and "run again with --debug" in result.stderr
     assert "Traceback" in _cli("config-docs", "--debug", "--root", str(tmp_path)).stderr
 
 

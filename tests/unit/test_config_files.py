@@ -10,8 +10,8 @@ import yaml
 
 from video_vae.cli import main
 from video_vae.config import STAGES, Config, load_config, parse_config
-from video_vae.config_docs import README, SCHEMA, key_tables
-from video_vae.config_errors import known_keys
+from video_vae.config.docs import README, SCHEMA, key_tables
+from video_vae.config.errors import known_keys
 from video_vae.errors import UserError
 
 ROOT = Path(__file__).parents[2]

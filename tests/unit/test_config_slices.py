@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from video_vae import config_slices as slices
-from video_vae.config import STAGES, Config, parse_config
+from video_vae.config import STAGES, Config, parse_config, slices
+from video_vae.config.runs import data_owner, evaluation_owner, reconstruction_owner, resolve, stage_owner
 from video_vae.errors import UserError
 
 PACKAGE = {"package": "clips", "version": "1", "sha256": "0" * 64, "members": ["*.mp4"]}
@@ -90,24 +90,24 @@ def test_runs_share_what_they_have_in_common() -> None:
             "kinder": {"stages": {"stage2": {"kl_weight": 0.0}}, "evaluation": {"bootstrap": 5}},
         }
     )
-    runs = slices.resolve(config)
+    runs = resolve(config)
     assert list(runs) == ["base", "short", "other_seed", "kinder"]
     assert runs["short"].stages.stage3.epochs is None and runs["short"].stages.stage3.steps == 5
-    assert [slices.stage_owner(runs, "short", stage) for stage in STAGES] == ["base", "base", "short"]
-    assert [slices.stage_owner(runs, "other_seed", stage) for stage in STAGES] == ["other_seed"] * 3
-    assert [slices.stage_owner(runs, "kinder", stage) for stage in STAGES] == ["base", "kinder", "kinder"]
-    assert slices.data_owner(runs, "short") == "base" and slices.data_owner(runs, "other_seed") == "other_seed"
-    assert slices.reconstruction_owner(runs, "kinder", "stage1") == "base"
-    assert slices.evaluation_owner(runs, "kinder", "stage1") == "kinder"
-    assert slices.evaluation_owner(runs, "short", "stage2") == "base"
-    assert slices.evaluation_owner(runs, "short", None) == "base"
+    assert [stage_owner(runs, "short", stage) for stage in STAGES] == ["base", "base", "short"]
+    assert [stage_owner(runs, "other_seed", stage) for stage in STAGES] == ["other_seed"] * 3
+    assert [stage_owner(runs, "kinder", stage) for stage in STAGES] == ["base", "kinder", "kinder"]
+    assert data_owner(runs, "short") == "base" and data_owner(runs, "other_seed") == "other_seed"
+    assert reconstruction_owner(runs, "kinder", "stage1") == "base"
+    assert evaluation_owner(runs, "kinder", "stage1") == "kinder"
+    assert evaluation_owner(runs, "short", "stage2") == "base"
+    assert evaluation_owner(runs, "short", None) == "base"
 
 
 def test_a_wrong_key_in_an_experiment_is_named_with_its_place() -> None:
     with pytest.raises(
         UserError, match=r"experiments\.a: unknown key stages\.stage1\.stepps; did you mean stages\.stage1\.steps"
     ):
-        slices.resolve(_config(experiments={"a": {"stages": {"stage1": {"stepps": 1}}}}))
+        resolve(_config(experiments={"a": {"stages": {"stage1": {"stepps": 1}}}}))
 
 
 def test_a_hub_vae_is_not_trained_and_its_training_settings_do_not_count() -> None:
@@ -122,7 +122,7 @@ def test_fetching_an_unknown_package_names_the_known_ones() -> None:
 
 
 def test_a_job_of_many_runs_is_compared_once_a_run() -> None:
-    runs = slices.resolve(_config(experiments={f"run_{seed}": {"seed": seed % 3} for seed in range(1, 30)}))
+    runs = resolve(_config(experiments={f"run_{seed}": {"seed": seed % 3} for seed in range(1, 30)}))
     seen = []
 
     def key(config: Config) -> int:

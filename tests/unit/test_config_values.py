@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from video_vae.cli import main
 from video_vae.config import Config, load_config, parse_config
-from video_vae.config_base import MOST
-from video_vae.config_slices import resolve
+from video_vae.config.runs import resolve
+from video_vae.config.types import MOST
 from video_vae.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -210,8 +210,8 @@ def test_keys_that_yaml_merges_may_be_overridden() -> None:
 
 
 def test_nets_larger_than_the_memory_are_refused_before_any_of_it_is_taken() -> None:
-    from video_vae.models.build import build_temporal
-    from video_vae.training.spatial import build
+    from video_vae.training.train_spatial import build
+    from video_vae.weights.loading import build_temporal
 
     values = {
         "model": {"temporal": {"base_channels": 8192, "channel_multipliers": [1, 64], "temporal_downsample": [True]}},

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from video_vae.cli import main
 from video_vae.config import parse_config
-from video_vae.convert import import_checkpoint, read_state_dict
 from video_vae.errors import UserError
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
+from video_vae.weights.open_sora import import_checkpoint, read_state_dict
 
 TEMPORAL = {"base_channels": 8, "layers_per_block": 1, "norm_num_groups": 4}
 CONFIG = parse_config({"model": {"temporal": TEMPORAL}})

@@ -10,9 +10,9 @@ import pytest
 from material import make_spatial, make_video_vae
 from video_vae.config import Spatial
 from video_vae.errors import UserError
-from video_vae.models.build import WEIGHTS, load_spatial, load_video_vae, save_model
-from video_vae.models.identity import weights_sha256
-from video_vae.weights import load_lpips_weights
+from video_vae.weights.hashing import weights_sha256
+from video_vae.weights.loading import WEIGHTS, load_spatial, load_video_vae, save_model
+from video_vae.weights.lpips import load_lpips_weights
 
 DAMAGE = ("flip", "cut", "empty")
 

@@ -12,12 +12,12 @@ from huggingface_hub import ModelCard
 from documents import ROOT, read_blocks
 from training_material import cached, make_data, options, settings, train_here
 from video_vae.cli import main
-from video_vae.convert import read_state_dict
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
-from video_vae.metrics.collect import columns
-from video_vae.model_card import check_card
-from video_vae.models.build import load_video_vae
+from video_vae.hub.model_card import check_card
+from video_vae.metrics.collect_metrics import columns
+from video_vae.weights.loading import load_video_vae
+from video_vae.weights.open_sora import read_state_dict
 
 SCORES = {
     "experiment": "mine",

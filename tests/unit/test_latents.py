@@ -13,12 +13,12 @@ from diffusers import AutoencoderKL
 
 from material import make_clip, make_spatial
 from video_vae.cli import main
-from video_vae.data.latents import LatentCache
 from video_vae.data.table import Clip, write_table
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
-from video_vae.models.identity import weights_sha256
+from video_vae.latents.cache import LatentCache
+from video_vae.weights.hashing import weights_sha256
 
 CONFIG = {"data": {"resolution": [32, 32]}, "latents": {"dtype": "float32"}, "spatial": {"pretrained": None}}
 
@@ -149,7 +149,7 @@ def test_a_cut_off_run_goes_on_where_it_was(made: tuple[Path, AutoencoderKL, lis
     net.save_pretrained(tmp_path / "spatial")
     clips = [make_clip(tmp_path, name, 6) for name in ("one", "two")]
     write_table(tmp_path / "train.csv", clips)
-    from video_vae import encode_latents as module
+    from video_vae.latents import encode_latents as module
 
     config = module.load_config(json.dumps(CONFIG))
     encoder = module._load(config, tmp_path / "spatial", torch.device("cpu"))

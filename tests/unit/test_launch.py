@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from video_vae.claims import claim
+from video_vae.distributed.gpu_locks import claim
 from video_vae.errors import UserError
 from video_vae.launch import main, minutes_left, node_arguments, srun_command, torchrun_arguments, with_deadline
 

@@ -12,7 +12,7 @@ from golden import arrays, fill, shapes
 from video_vae import config as settings
 from video_vae.errors import UserError
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
-from video_vae.models.build import build_temporal, load_spatial, load_video_vae
+from video_vae.weights.loading import build_temporal, load_spatial, load_video_vae
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
 

@@ -15,9 +15,9 @@ import pytest
 
 from video_vae.cli import main
 from video_vae.config import Package
+from video_vae.data.packages import _size, check_folder, fetch, flat_names
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
-from video_vae.resources import _size, check_folder, fetch, flat_names
 
 FILES = {"clips/red/a.mp4": b"red", "clips/blue/a.mp4": b"blue", "clips/b.avi.gz": None, "clips/notes.txt": b"no"}
 

@@ -15,9 +15,9 @@ import pytest
 
 from training_material import cached, command, environment, make_data, options, settings
 from video_vae.cli import main
-from video_vae.status.command import as_text, look
 from video_vae.status.jobs import Workflow, read_workflow
 from video_vae.status.stages import Stage, read_stages
+from video_vae.status.status import as_text, look
 
 SNAKEFILE = """
 rule all:

@@ -26,18 +26,18 @@ from training_material import (
     weights,
 )
 from video_vae.config import Spatial, load_config
-from video_vae.data.latents import LatentCache
 from video_vae.data.table import read_table
+from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
+from video_vae.latents.cache import LatentCache
 from video_vae.losses import PerceptualLoss
-from video_vae.models.build import load_spatial, load_video_vae
 from video_vae.training import trainer as trainer_module
 from video_vae.training.datasets import Batch, LatentSource, PixelSource
-from video_vae.training.distributed import Ranks
 from video_vae.training.optimization import Optimization
 from video_vae.training.plan import StagePlan, Window
 from video_vae.training.step import Draws
 from video_vae.training.trainer import Trainer
+from video_vae.weights.loading import load_spatial, load_video_vae
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import yaml
 
 from video_vae.cli import main
 from video_vae.config import Config, load_config, parse_config
-from video_vae.config_slices import reconstruct_slice, stage_slice
+from video_vae.config.slices import reconstruct_slice, stage_slice
 from video_vae.data.storage import write_preview
 from video_vae.provenance import Part, recorded, run_record, write_json_atomic
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from video_vae.errors import UserError
-from video_vae.weights import convert_lpips, load_arrays, load_lpips_weights, lpips_shapes
+from video_vae.weights.lpips import convert_lpips, load_arrays, load_lpips_weights, lpips_shapes
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
 

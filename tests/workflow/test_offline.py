@@ -23,8 +23,8 @@ from workflow_material import ROOT, Checkout, jobs
 WITHOUT_NETWORK = ("unshare", "--map-root-user", "--net")
 ADDRESS = "https://192.0.2.1/pwcnet.safetensors"  # an address that nobody has
 LOAD = (
-    "import sys\nfrom video_vae.config import load_config\nfrom video_vae.models.build import load_spatial\n"
-    "from video_vae.models.identity import weights_sha256\n"
+    "import sys\nfrom video_vae.config import load_config\nfrom video_vae.weights.loading import load_spatial\n"
+    "from video_vae.weights.hashing import weights_sha256\n"
     "print(weights_sha256(load_spatial(load_config(sys.argv[1]).spatial).state_dict()))"
 )
 

@@ -14,7 +14,7 @@ from clips import write_video
 from video_vae.cli import main
 from video_vae.config import load_config
 from video_vae.errors import UserError
-from video_vae.project import init_project
+from video_vae.init_project import init_project
 from workflow_material import Checkout, copy_checkout, jobs
 
 

@@ -97,5 +97,5 @@ def test_the_snakefile_is_short_and_the_settings_import_fast() -> None:
     snakefile = (ROOT / "workflow" / "Snakefile").read_text(encoding="utf-8")
     assert len(snakefile.splitlines()) < 60 and "def " not in snakefile
     assert len((ROOT / "workflow/rules/common.smk").read_text(encoding="utf-8").splitlines()) < 200
-    code = "import sys, video_vae.config_slices; assert not {'torch', 'pandas', 'numpy'} & set(sys.modules)"
+    code = "import sys, video_vae.config.slices; assert not {'torch', 'pandas', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,9 +10,9 @@ from snakemake.exceptions import WorkflowError
 SRC = str(Path(workflow.basedir).parent / "src")
 sys.path.insert(0, SRC)
 
-from video_vae import config_slices as slices
+from video_vae.config import runs, slices
 from video_vae.config import STAGES, parse_config
-from video_vae.config_files import read_settings
+from video_vae.config.files import read_settings, retyped
 from video_vae.errors import UserError
 
 CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
@@ -43,8 +43,8 @@ MACHINE = {"gpu": 0, "ranks": 1}
 try:
     for path in CONFIG_FILES:
         read_settings(path)  # refuses keys given twice, of which Snakemake takes the last
-    CONFIG = parse_config(slices.retyped(config))
-    RUNS = slices.resolve(CONFIG)
+    CONFIG = parse_config(retyped(config))
+    RUNS = runs.resolve(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -81,7 +81,7 @@ def options(**values):
 
 def data_file(experiment, name):
     """Name a clip table of the run's data."""
-    return f"results/{slices.data_owner(RUNS, experiment)}/data/{name}.csv"
+    return f"results/{runs.data_owner(RUNS, experiment)}/data/{name}.csv"
 
 
 def package_listings(experiment):
@@ -93,7 +93,7 @@ def spatial_folder(experiment):
     """Name the folder of a run's spatial VAE; empty where it is a hub id."""
     spatial = RUNS[experiment].spatial
     if spatial.pretrained is None:
-        return f"results/{slices.spatial_owner(RUNS, experiment)}/spatial"
+        return f"results/{runs.spatial_owner(RUNS, experiment)}/spatial"
     local = Path(spatial.pretrained, spatial.subfolder or "")
     return str(local) if local.is_dir() else ""
 
@@ -121,7 +121,7 @@ def latent_files(experiment):
 
 def stage_model(experiment, stage):
     """Name the folder of a stage's weights, which may be another run's."""
-    return f"results/{slices.stage_owner(RUNS, experiment, stage)}/{stage}/model"
+    return f"results/{runs.stage_owner(RUNS, experiment, stage)}/{stage}/model"
 
 
 def stage_inputs(stage):
@@ -154,7 +154,7 @@ def stage_options(wildcards, input):
 
 def reconstructed(experiment, stage):
     """List the indices of the clips reconstructed from a stage, or of the baselines where the stage is None."""
-    owner = slices.reconstruction_owner(RUNS, experiment, stage)
+    owner = runs.reconstruction_owner(RUNS, experiment, stage)
     folder = f"results/{owner}/{stage or 'baselines'}/reconstruction"
     return [f"{folder}/shard_{shard}.csv" for shard in range(RUNS[owner].reconstruction.shards)]
 
@@ -187,7 +187,7 @@ def needed_stages(experiment):
 
 def scores(experiment, stage):
     """Name the summary of a stage's scores, or of the baselines' where the stage is None."""
-    return f"results/{slices.evaluation_owner(RUNS, experiment, stage)}/{stage or 'baselines'}/metrics/summary.json"
+    return f"results/{runs.evaluation_owner(RUNS, experiment, stage)}/{stage or 'baselines'}/metrics/summary.json"
 
 
 def all_scores():

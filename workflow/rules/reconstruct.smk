@@ -82,5 +82,5 @@ rule measure_latents:
         options=lambda wildcards, input: options(latents=list(input.latents)),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-        " -m video_vae.latent_statistics {params.settings:q}"
+        " -m video_vae.latents.latent_statistics {params.settings:q}"
         " --ckpt-path {input.model} --data-path {input.train} {params.options} --output {output.statistics}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import load_config
-from video_vae.project import held_out
+from video_vae.init_project import held_out
 
 DEMO = Path(__file__).resolve().parents[2] / "config" / "demo.yaml"
 

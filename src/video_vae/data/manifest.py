@@ -17,6 +17,7 @@ from pathlib import Path
 
 from video_vae.config import Data, load_config
 from video_vae.data.content import Reason
+from video_vae.data.packages import LISTING
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
 from video_vae.data.sources import Candidate, Found, Rejected, collect, rejections
@@ -25,7 +26,6 @@ from video_vae.data.table import SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo
 from video_vae.errors import UserError, one_line
 from video_vae.provenance import RECORD, run_record, write_json_atomic
-from video_vae.resources import LISTING
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from video_vae.config_base import address_scheme
+from video_vae.config.types import address_scheme
 from video_vae.data.content import Reason
 from video_vae.data.table import read_csv_rows
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES

@@ -13,10 +13,11 @@ import yaml
 from huggingface_hub import constants, try_to_load_from_cache
 
 from video_vae.config import Config
-from video_vae.config_slices import needs_perceptual, resolve
+from video_vae.config.runs import resolve
+from video_vae.config.slices import needs_perceptual
 from video_vae.doctor.machine import Check
 from video_vae.files import sha256_file
-from video_vae.models.build import WEIGHTS
+from video_vae.weights.loading import WEIGHTS
 
 
 def hub_address() -> str:

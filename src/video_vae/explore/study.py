@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from video_vae.config import STAGES, load_config
-from video_vae.config_slices import data_owner, stage_owner
+from video_vae.config.runs import data_owner, stage_owner
 from video_vae.data.storage import write_preview
 from video_vae.data.table import Clip, read_table
 from video_vae.data.transform import resize_crop, to_tensor, to_uint8
 from video_vae.data.video import read_clip
-from video_vae.device import pick_device
+from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.models import VideoAutoencoderKL
-from video_vae.models.build import load_video_vae
 from video_vae.report.compare import Row, differences, experiment_pairs, main_pairs
 from video_vae.report.sections import difference_table, ordered_metrics
 from video_vae.report.tables import Results, load_results
 from video_vae.report.terms import METRICS, MISSING, Metric, number
+from video_vae.weights.loading import load_video_vae
 
 LONGEST = 33
 """Frames taken of a clip where nothing else is said: enough to see, quick on a CPU."""

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from video_vae.config_base import address_scheme
+from video_vae.config.types import address_scheme
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.metrics.pwcnet import PWCNet
-from video_vae.tensors import misfits, read_tensors
+from video_vae.weights.tensors import misfits, read_tensors
 
 FlowKind = Literal["auto", "pwcnet", "raft", "dis"]
 DIS_SMALLEST = 12

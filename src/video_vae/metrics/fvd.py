@@ -25,7 +25,7 @@ from video_vae.errors import UserError
 from video_vae.files import sha256_file
 from video_vae.metrics.pairing import Pair
 from video_vae.metrics.reading import Source, View, open_source, read_chunks
-from video_vae.tensors import not_finite
+from video_vae.weights.tensors import not_finite
 
 SIDE = 224
 """Side of the square that the feature net sees: the shorter side resized, the centre cropped."""

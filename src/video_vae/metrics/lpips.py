@@ -183,7 +183,7 @@ def load_lpips(folder: str | Path, net: NetName = "alex", spatial: bool = True) 
         UserError: if the file is missing or is not LPIPS.
     """
     from video_vae.files import sha256_file
-    from video_vae.weights import load_lpips_weights
+    from video_vae.weights.lpips import load_lpips_weights
 
     path = Path(folder) / f"{net}.safetensors"
     metric = LPIPS(net, spatial)

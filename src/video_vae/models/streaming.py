@@ -7,14 +7,10 @@ its input from the chunk before (WF-VAE, "causal cache").
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from video_vae.models.temporal import TemporalAutoencoderKL
 
 
 def in_groups(chunks: Iterable[Tensor], padding: int, group: int) -> Iterator[Tensor]:
@@ -41,12 +37,3 @@ def total_frames(chunks: Iterable[Tensor], num_frames: int | None) -> int:
     if isinstance(chunks, list | tuple):
         return sum(chunk.shape[2] for chunk in chunks)
     raise ValueError("give num_frames: the padding before the first frame depends on the length of the stream")
-
-
-def check_causal(net: TemporalAutoencoderKL) -> None:
-    """Raise a ValueError unless the net streams exactly."""
-    if net.config["norm_scope"] != "frame":
-        raise ValueError(
-            'streaming needs a net with norm_scope="frame"; this one pools its norms over the clip, so encode it in '
-            "chunks (chunk_frames) instead"
-        )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from video_vae.models.blocks import CausalConv3d, Norm, ResBlock, StreamState, TimeDownsample, TimeUpsample, as_weights
 from video_vae.models.posterior import DiagonalGaussian
-from video_vae.models.streaming import check_causal, in_groups, total_frames
+from video_vae.models.streaming import in_groups, total_frames
 
 
 @dataclass(frozen=True)
@@ -241,3 +241,12 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
 def _check(x: Tensor, channels: int, what: str) -> None:
     if x.ndim != 5 or x.shape[1] != channels or min(x.shape) < 1:
         raise ValueError(f"{what} must be (B, {channels}, T, H, W) with T >= 1, not {tuple(x.shape)}")
+
+
+def check_causal(net: TemporalAutoencoderKL) -> None:
+    """Raise a ValueError unless the net streams exactly."""
+    if net.config["norm_scope"] != "frame":
+        raise ValueError(
+            'streaming needs a net with norm_scope="frame"; this one pools its norms over the clip, so encode it in '
+            "chunks (chunk_frames) instead"
+        )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import Config
-from video_vae.convert import import_checkpoint
 from video_vae.errors import UserError
 from video_vae.models import VideoAutoencoderKL
-from video_vae.models.build import load_video_vae
+from video_vae.weights.loading import load_video_vae
+from video_vae.weights.open_sora import import_checkpoint
 
 CONFIG = "config.json"
 

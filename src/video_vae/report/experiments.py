@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from video_vae import config_slices
 from video_vae.config import STAGES
+from video_vae.config import runs as config_runs
 from video_vae.report import compare, figures, training_figures
 from video_vae.report.compare import Difference, Row
 from video_vae.report.provenance_view import flatten, written
@@ -49,7 +49,7 @@ def setting_differences(results: Results, name: str) -> list[tuple[str, str, str
 
 def _described(results: Results, name: str) -> dict[str, Any]:
     trained = [stage for stage in STAGES if stage in set(results.logs.loc[results.logs["experiment"] == name, "stage"])]
-    owners = {stage: config_slices.stage_owner(results.settings, name, stage) for stage in STAGES}
+    owners = {stage: config_runs.stage_owner(results.settings, name, stage) for stage in STAGES}
     shared = [stage for stage in STAGES if owners[stage] != name]
     said = [f"trained {_listed(trained)} itself" if trained else "trained no stage itself"]
     if shared:

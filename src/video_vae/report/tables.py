@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from video_vae import config_slices
 from video_vae.config import STAGES, Config, StageName
+from video_vae.config import runs as config_runs
 from video_vae.errors import UserError
 from video_vae.report.terms import METRICS
 
@@ -47,7 +47,7 @@ class Results:
 
     root: Path
     config: Config
-    settings: config_slices.Runs
+    settings: config_runs.Runs
     """The settings of every run of the config, the base run first."""
     experiments: tuple[str, ...]
     """Runs with results, the base run first."""
@@ -97,7 +97,7 @@ class Results:
     def folder(self, experiment: str, stage: str) -> Path:
         """Give the folder with the reconstructions of an experiment's stage or baselines, which it may share."""
         name = _stage_name(stage)
-        owner = config_slices.reconstruction_owner(self.settings, experiment, name)
+        owner = config_runs.reconstruction_owner(self.settings, experiment, name)
         return self.root / owner / (name or BASELINE_FOLDER)
 
 
@@ -109,14 +109,14 @@ def load_results(config: Config, root: Path) -> Results:
     """
     if not root.is_dir():
         raise UserError(f"results folder {root} does not exist: run the workflow first, or name it with --results")
-    settings = config_slices.resolve(config)
+    settings = config_runs.resolve(config)
     text = _read_csv(root / "metrics.csv", dtype=str, keep_default_na=False)
     metrics = _read_csv(root / "metrics.csv", dtype={"experiment": str, "stage": str, "variant": str})
     for column in ("experiment", "stage", "variant"):
         metrics = metrics if column in metrics else metrics.assign(**{column: pd.Series(dtype=str)})
     found = [name for name in settings if (root / name).is_dir() or name in set(metrics["experiment"])]
     experiments = tuple(dict.fromkeys([config.experiment, *found]))
-    data = root / config_slices.data_owner(settings, config.experiment) / "data"
+    data = root / config_runs.data_owner(settings, config.experiment) / "data"
     clip_types = {"clip_id": str, "source_id": str}
     return Results(
         root=root,
@@ -157,11 +157,11 @@ def _files(folder: Path, name: str) -> Iterator[Path]:
             yield path
 
 
-def _scores(root: Path, settings: config_slices.Runs, name: str, columns: list[str]) -> pd.DataFrame:
+def _scores(root: Path, settings: config_runs.Runs, name: str, columns: list[str]) -> pd.DataFrame:
     parts = []
     for experiment in settings:
         for stage in (*STAGES, BASELINE):
-            owner = config_slices.evaluation_owner(settings, experiment, _stage_name(stage))
+            owner = config_runs.evaluation_owner(settings, experiment, _stage_name(stage))
             path = root / owner / (_stage_name(stage) or BASELINE_FOLDER) / "metrics" / name
             if path.is_file():
                 table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, dtype=_TEXT)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from video_vae.training.distributed import Ranks
+from video_vae.distributed.ranks import Ranks
 from video_vae.training.step import PARTS
 from video_vae.training.timing import SIGNALS
 

@@ -11,11 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from video_vae.data.latents import LatentCache
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
 from video_vae.errors import UserError
+from video_vae.latents.cache import LatentCache
 from video_vae.training.plan import StagePlan, Window
 
 ATTEMPTS = 32

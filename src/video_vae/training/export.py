@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.files import atomic_path
-from video_vae.models.build import save_model
 from video_vae.models.video import VideoAutoencoderKL
 from video_vae.provenance import RECORD, path_record, write_json_atomic
 from video_vae.training.ema import WeightAverage
 from video_vae.training.journal import Journal
+from video_vae.weights.loading import save_model
 
 MODEL = "model"
 RAW_MODEL = "model_raw"

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from video_vae.config import Stage
+from video_vae.distributed.ranks import Ranks
 from video_vae.training.checkpoint import optimizer_state, optimizer_tensors
-from video_vae.training.distributed import Ranks
 from video_vae.training.ema import WeightAverage
 from video_vae.training.schedule import learning_rate
 

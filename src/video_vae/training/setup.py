@@ -11,20 +11,20 @@ from typing import Any
 import torch
 
 from video_vae.config import Config, Stage, StageName
-from video_vae.data.latents import LatentCache
 from video_vae.data.table import Clip, read_table
+from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
+from video_vae.latents.cache import LatentCache
 from video_vae.losses import PerceptualLoss
-from video_vae.models.build import build_video_vae, load_video_vae
-from video_vae.models.identity import weights_sha256
 from video_vae.models.video import VideoAutoencoderKL
 from video_vae.provenance import fingerprint, sha256_path
 from video_vae.training.datasets import LatentSource, PixelSource, Source
-from video_vae.training.distributed import Ranks
 from video_vae.training.plan import StagePlan, epochs_of, steps_of
 from video_vae.training.step import StageLoss
 from video_vae.training.trainer import Task
 from video_vae.training.validation import Validator, windows
+from video_vae.weights.hashing import weights_sha256
+from video_vae.weights.loading import build_video_vae, load_video_vae
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from video_vae.config import Stage
 from video_vae.data.content import gone
+from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
 from video_vae.progress import progress
 from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
 from video_vae.training.checkpoint import CheckpointStore, State
 from video_vae.training.datasets import Ahead, Batch, Source, read_batch
-from video_vae.training.distributed import Ranks
 from video_vae.training.journal import Journal
 from video_vae.training.optimization import Optimization
 from video_vae.training.plan import StagePlan, epochs_of

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from video_vae import losses
 from video_vae.data.video import MediaError
+from video_vae.distributed.ranks import Ranks
 from video_vae.progress import progress
 from video_vae.training.datasets import Source
-from video_vae.training.distributed import Ranks
 from video_vae.training.plan import Window
 from video_vae.training.step import StageLoss
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from video_vae import config_slices as slices
-from video_vae.config import Config, parse_config
+from video_vae.config import Config, parse_config, slices
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
 from video_vae.provenance import code_record, package_versions

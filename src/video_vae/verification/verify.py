@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from video_vae.config import Config
-from video_vae.config_slices import resolve
+from video_vae.config.runs import resolve
 from video_vae.data.table import read_csv_rows
 from video_vae.errors import UserError
-from video_vae.metrics.collect import Entry, table_of
+from video_vae.metrics.collect_metrics import Entry, table_of
 from video_vae.provenance import RECORD
 from video_vae.verification.chain import Chain, Expected, Record, read_record
 from video_vae.verification.hashing import file_differences

@@ -28,11 +28,11 @@ from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
-from video_vae.models.build import check_fits, save_model
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, path_record, run_record, write_json_atomic
 from video_vae.training.checkpoint import CheckpointStore, State, optimizer_state, optimizer_tensors
+from video_vae.weights.loading import check_fits, save_model
 
 LOG = logging.getLogger(__name__)
 STORED_SIDE = 512

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from video_vae.config_base import (
+from video_vae.config.types import (
     MOST,
     STAGES,
     Count,

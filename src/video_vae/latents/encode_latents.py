@@ -20,18 +20,18 @@ from torch import Tensor
 
 from video_vae.config import Config, load_config
 from video_vae.data.content import refuse_gone
-from video_vae.data.latents import CHANNELS, write_latents
 from video_vae.data.table import Clip, read_table
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
-from video_vae.device import pick_device
+from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
-from video_vae.models.build import load_spatial
-from video_vae.models.identity import weights_sha256
+from video_vae.latents.cache import CHANNELS, write_latents
 from video_vae.models.video import frames_at_once
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, run_record, write_json_atomic
+from video_vae.weights.hashing import weights_sha256
+from video_vae.weights.loading import load_spatial
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
-from video_vae.models.identity import weights_sha256
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
-from video_vae.tensors import not_finite
+from video_vae.weights.hashing import weights_sha256
+from video_vae.weights.tensors import not_finite
 
 log = logging.getLogger(__name__)
 

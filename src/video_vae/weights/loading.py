@@ -20,7 +20,7 @@ from video_vae.files import atomic_path, sha256_file
 from video_vae.models.init import start_as_interpolation
 from video_vae.models.temporal import TemporalAutoencoderKL
 from video_vae.models.video import VideoAutoencoderKL
-from video_vae.tensors import NAMED, not_finite
+from video_vae.weights.tensors import NAMED, not_finite
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from video_vae import config as settings
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
-from video_vae.models.build import load_video_vae
-from video_vae.tensors import misfits, read_tensors
+from video_vae.weights.loading import load_video_vae
+from video_vae.weights.tensors import misfits, read_tensors
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 SDXL = {

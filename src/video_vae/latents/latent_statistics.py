@@ -25,17 +25,17 @@ from torch import Tensor
 from video_vae.cli import main_for
 from video_vae.config import Config, load_config
 from video_vae.data.content import refuse_gone
-from video_vae.data.latents import LatentCache
 from video_vae.data.table import Clip, read_table
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
+from video_vae.distributed.ranks import started_ranks
 from video_vae.errors import UserError
+from video_vae.latents.cache import LatentCache
 from video_vae.models import DiagonalGaussian
-from video_vae.models.identity import weights_sha256
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, recorded, run_record, write_json_atomic
 from video_vae.reconstruction.checkpoint import load_checkpoint
-from video_vae.training.distributed import started_ranks
+from video_vae.weights.hashing import weights_sha256
 
 log = logging.getLogger(__name__)
 

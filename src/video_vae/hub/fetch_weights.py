@@ -14,8 +14,8 @@ from pathlib import Path
 from video_vae.config import Config, load_config
 from video_vae.files import atomic_path
 from video_vae.metrics.flow import NetFlow, load_flow
-from video_vae.models.build import load_spatial
-from video_vae.models.identity import weights_sha256
+from video_vae.weights.hashing import weights_sha256
+from video_vae.weights.loading import load_spatial
 
 
 def fetch_weights(config: Config) -> dict[str, str]:

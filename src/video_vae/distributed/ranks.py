@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from video_vae.device import pick_device
+from video_vae.distributed.device import pick_device
+from video_vae.distributed.watchdog import Watch, patience_seconds
 from video_vae.errors import UserError
-from video_vae.training.watch import Watch, patience_seconds
 
 log = logging.getLogger(__name__)
 

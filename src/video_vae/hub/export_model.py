@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from video_vae.config import Config, parse_config
-from video_vae.convert import SUFFIXES, export_checkpoint
 from video_vae.files import atomic_path, sha256_file
-from video_vae.model_card import UNKNOWN_LICENCE, trace, write_card
-from video_vae.models.build import load_video_vae
+from video_vae.hub.model_card import UNKNOWN_LICENCE, trace, write_card
+from video_vae.weights.loading import load_video_vae
+from video_vae.weights.open_sora import SUFFIXES, export_checkpoint
 
 log = logging.getLogger(__name__)
 FORMATS = ("open-sora", "diffusers")

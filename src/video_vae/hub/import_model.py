@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from video_vae.config import load_config
-from video_vae.convert import import_checkpoint
-from video_vae.models.build import save_model
+from video_vae.weights.loading import save_model
+from video_vae.weights.open_sora import import_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from video_vae.claims import visible_gpus
 from video_vae.config import load_config
 from video_vae.data.sources import TABLE_SUFFIXES, collect
+from video_vae.distributed.gpu_locks import visible_gpus
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.provenance import SOURCE

@@ -1,4 +1,4 @@
-"""Cut a config into what each job reads, and tell which jobs the runs of a config share.
+"""Cut a config into what each job reads.
 
 A slice holds only the settings that differ from their defaults, so that a setting added later, or one that a job does
 not read, never reruns the job. Imports no torch: the workflow's dry run uses it.
@@ -6,14 +6,16 @@ not read, never reruns the job. Imports no torch: the workflow's dry run uses it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from video_vae.config import STAGES, Config, Data, Settings, StageName, parse_config
+from video_vae.config.data import Data
+from video_vae.config.schema import Config
+from video_vae.config.types import Settings, StageName
 from video_vae.errors import UserError
 from video_vae.provenance import canonical_json, fingerprint
 
@@ -179,99 +181,3 @@ def needs_perceptual(config: Config, stage: StageName) -> bool:
     """Tell whether a stage computes LPIPS."""
     settings = config.stages.model_dump()[stage]
     return settings["objective"] == "pixels" and settings["perceptual_weight"] > 0
-
-
-class Runs(dict[str, Config]):
-    """The runs of a config by name, the base run first; remembers which of them share a job.
-
-    A dry run asks for an owner a few times a job: were all runs compared each time, its time would grow with the cube
-    of their number.
-    """
-
-    def __init__(self, runs: Mapping[str, Config]) -> None:
-        super().__init__(runs)
-        self._owners: dict[str, dict[str, str]] = {}
-
-    def owner(self, name: str, job: str, key: Callable[[Config], Any]) -> str:
-        """Return the first run whose job has the same key, JSON-like, as that of a run."""
-        if job not in self._owners:
-            first: dict[str, str] = {}
-            self._owners[job] = {run: first.setdefault(canonical_json(key(self[run])), run) for run in self}
-        return self._owners[job][name]
-
-
-def resolve(config: Config) -> Runs:
-    """Return every run of a config by name: the base run first, then each of `experiments` over the base.
-
-    Raises:
-        UserError: if an experiment overrides a wrong key.
-    """
-    base = config.model_dump(mode="json") | {"experiments": {}}
-    runs = {config.experiment: parse_config(base)}
-    for name, changes in config.experiments.items():
-        values = _merge(base, changes) | {"experiment": name}
-        runs[name] = parse_config(values, f"experiments.{name}")
-    return Runs(runs)
-
-
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        inner = merged.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-    if "epochs" in changes and "steps" not in changes and merged.get("epochs") is not None:
-        merged["steps"] = None
-    if "steps" in changes and "epochs" not in changes and merged.get("steps") is not None:
-        merged["epochs"] = None
-    return merged
-
-
-def retyped(values: Any) -> Any:
-    """Turn the text `null` into None, nested: Snakemake reads what `--config` gives as text, whatever it looks like."""
-    if isinstance(values, Mapping):
-        return {key: retyped(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [retyped(value) for value in values]
-    return None if values == "null" else values
-
-
-def data_owner(runs: Runs, name: str) -> str:
-    """Return the first run with the same clips."""
-    return runs.owner(name, "data", data_slice)
-
-
-def spatial_owner(runs: Runs, name: str) -> str:
-    """Return the first run that has the same spatial VAE trained on the same clips."""
-    return runs.owner(name, "spatial", lambda config: [data_slice(config), spatial_slice(config)])
-
-
-def _lineage(config: Config, stage: StageName) -> list[Any]:
-    stages = STAGES[: STAGES.index(stage) + 1]
-    cached = [uses_cache(config, name) and latents_slice(config) for name in stages]
-    return [data_slice(config), spatial_slice(config), cached, *(stage_slice(config, name) for name in stages)]
-
-
-def stage_owner(runs: Runs, name: str, stage: StageName) -> str:
-    """Return the run whose stage a run shares: the first one with the same settings up to that stage."""
-    return runs.owner(name, stage, lambda config: _lineage(config, stage))
-
-
-def _reconstruction(config: Config, stage: StageName | None) -> list[Any]:
-    made = (
-        [data_slice(config), spatial_slice(config), baselines_slice(config)]
-        if stage is None
-        else [_lineage(config, stage), reconstruct_slice(config)]
-    )
-    return [*made, config.reconstruction.shards]
-
-
-def reconstruction_owner(runs: Runs, name: str, stage: StageName | None) -> str:
-    """Return the first run with the same reconstructions from a stage; of the baselines where the stage is None."""
-    return runs.owner(name, f"reconstruction {stage}", lambda config: _reconstruction(config, stage))
-
-
-def evaluation_owner(runs: Runs, name: str, stage: StageName | None) -> str:
-    """Return the first run with the same scores of a stage; of the baselines where the stage is None."""
-    return runs.owner(
-        name, f"evaluation {stage}", lambda config: [_reconstruction(config, stage), evaluate_slice(config)]
-    )

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from video_vae.owner import end_with
+from video_vae.distributed.parent_death import end_with
 
 PATIENCE = "VIDEO_VAE_PATIENCE"
 """Environment variable: seconds after which a rank counts as hanging."""

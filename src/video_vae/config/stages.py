@@ -1,0 +1,115 @@
+"""Settings of the three stages of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from video_vae.config.types import STAGES, Count, Natural, Positive, Settings, Share, StageName, Weight
+
+
+class Stage(Settings):
+    """One stage of the training: what is trained, on what, with which losses, how long."""
+
+    steps: Count | None = None
+    """Optimizer steps; give either this or `epochs`."""
+    epochs: Positive | None = None
+    """Passes over the training clips, turned into steps for the CSV at hand."""
+    global_batch: Count = 8
+    """Clips an optimizer step, over all ranks (the paper: one a GPU)."""
+    micro_batch: Count = 1
+    """Clips a forward pass on one rank; the rest is accumulated."""
+    frames: tuple[Count, Count] = (17, 17)
+    """Shortest and longest clip, in frames; drawn uniformly each step, with a random start."""
+    image_share: Share = 0.2
+    """Share of the steps that take images (real ones, or single frames of videos)."""
+    objective: Literal["latents", "pixels"] = "latents"
+    """Reconstruct the spatial latents, or the pixels through the whole pipeline."""
+    train_spatial: bool = False
+    """Train the spatial VAE as well."""
+    reconstruction_weight: Weight = 1.0
+    """Weight of the L1 loss."""
+    identity_weight: Weight = 0.0
+    """Weight of the identity loss on images (temporal latents against spatial latents)."""
+    perceptual_weight: Weight = 0.1
+    """Weight of LPIPS-VGG (pixels only)."""
+    perceptual_frames: Count | None = None
+    """Score LPIPS on this many random frames of a clip; null takes all."""
+    kl_weight: Weight = 1e-6
+    """Weight of the KL divergence of the temporal posterior, summed over a latent."""
+    learning_rate: Positive = 1e-5
+    """Peak learning rate of AdamW."""
+    warmup_steps: Natural = 0
+    """Linear warm-up of the learning rate, in steps."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: constant, or cosine decay to zero at the last step."""
+    weight_decay: Weight = 0.0
+    """Weight decay of AdamW."""
+    grad_clip: Positive | None = 1.0
+    """Largest norm of the gradient; null does not clip."""
+    ema_decay: Share | None = None
+    """Decay of the averaged weights; null keeps none, otherwise they are the ones evaluated and exported."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Autocast of the nets; norms, losses and LPIPS are always fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    shard_optimizer: bool = False
+    """Share the optimizer's state out over the ranks (ZeRO, first stage): less memory, the same numbers."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """A non-finite loss or gradient stops the run before the optimizer step, or is skipped and counted."""
+    validate_every: Count = 1000
+    """Steps between validations on the held-out clips; the first and the last step are always validated."""
+    log_every: Count = 1
+    """Steps between lines of log.jsonl."""
+    checkpoint_every: Count = 1000
+    """Steps between resume checkpoints."""
+    checkpoint_minutes: Positive = 30.0
+    """Longest time between resume checkpoints, in minutes."""
+    keep_checkpoints: Count = 2
+    """Number of newest resume checkpoints kept."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Stage:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        if self.frames[0] > self.frames[1]:
+            raise ValueError(f"frames: shortest {self.frames[0]} is above longest {self.frames[1]}")
+        if self.train_spatial and self.objective == "latents":
+            raise ValueError("train_spatial needs objective: pixels (its own latents would be the target)")
+        if self.global_batch % self.micro_batch:
+            raise ValueError("global_batch must be a multiple of micro_batch")
+        return self
+
+
+_STAGE_DEFAULTS: dict[StageName, dict[str, Any]] = {
+    "stage1": {"steps": 380_000, "identity_weight": 1.0},
+    "stage2": {"steps": 260_000},
+    "stage3": {"steps": 540_000, "global_batch": 24, "frames": (1, 33), "objective": "pixels", "train_spatial": True},
+}
+
+
+class Stages(Settings):
+    """The three stages of the report, each starting from the one before."""
+
+    stage1: Stage = Stage(**_STAGE_DEFAULTS["stage1"])
+    stage2: Stage = Stage(**_STAGE_DEFAULTS["stage2"])
+    stage3: Stage = Stage(**_STAGE_DEFAULTS["stage3"])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Keep a stage's own defaults for the keys that a config leaves out."""
+        if not isinstance(values, Mapping):
+            return values
+        return {name: _completed(name, given) for name, given in values.items()}
+
+
+def _completed(name: str, given: Any) -> Any:
+    if name not in STAGES or not isinstance(given, Mapping):
+        return given
+    defaults = dict(_STAGE_DEFAULTS[name])
+    if given.get("epochs") is not None and "steps" not in given:
+        del defaults["steps"]
+    return {**defaults, **given}

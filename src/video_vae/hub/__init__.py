@@ -1,0 +1,1 @@
+"""Models that come from others or go to them: import, export, model card, fetched weights."""

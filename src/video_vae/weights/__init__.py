@@ -1,0 +1,1 @@
+"""Read, check, identify and save weights."""
