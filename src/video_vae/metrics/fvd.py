@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from video_vae.config_results import MIN_FVD_FRAMES
+from video_vae.config.results import MIN_FVD_FRAMES
 from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
