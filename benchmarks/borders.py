@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import Options, markdown
-from video_vae.data.table import Clip, read_table
+from video_vae.data.open_table import read_table
+from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor, to_uint8
 from video_vae.data.video import read_clip
 from video_vae.metrics import flicker, mse

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from video_vae.cli import main
 from video_vae.config import Split
+from video_vae.data.open_table import read_table
 from video_vae.data.sources import collect
 from video_vae.data.split import assign_split
-from video_vae.data.table import read_table, write_table
+from video_vae.data.table import write_table
 
 
 def listing(folder: str, output: str) -> dict[str, float]:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from material import TEMPORAL, make_clip, make_spatial
 from video_vae import train
-from video_vae.data.table import Clip, read_table, write_table
+from video_vae.data.open_table import read_table
+from video_vae.data.table import Clip, write_table
 from video_vae.files import sha256_file
 from video_vae.latents import encode_latents
 

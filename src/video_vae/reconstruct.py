@@ -23,8 +23,9 @@ import torch
 from video_vae.cli import main_for
 from video_vae.config import Config, load_config, parse_config
 from video_vae.data.content import gone
+from video_vae.data.open_table import read_table
 from video_vae.data.storage import STORAGE
-from video_vae.data.table import Clip, read_table
+from video_vae.data.table import Clip
 from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError

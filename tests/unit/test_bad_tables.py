@@ -10,8 +10,9 @@ import pytest
 from clips import write_video
 from video_vae.config import Data, Split
 from video_vae.data.manifest import build_manifest
+from video_vae.data.open_table import read_table
 from video_vae.data.sources import Rejected, collect
-from video_vae.data.table import COLUMNS, Clip, read_table, write_table
+from video_vae.data.table import COLUMNS, Clip, write_table
 from video_vae.errors import UserError
 
 DATA = Data(min_frames=5, min_size=32)

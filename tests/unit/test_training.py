@@ -26,7 +26,7 @@ from training_material import (
     weights,
 )
 from video_vae.config import Spatial, load_config
-from video_vae.data.table import read_table
+from video_vae.data.open_table import read_table
 from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
 from video_vae.latents.cache import LatentCache

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -60,33 +59,16 @@ MOST = 10**12
 _INTEGERS = ("start_frame", "num_frames", "height", "width", "resolution")
 
 
-def read_table(path: str | Path) -> list[Clip]:
-    """Read a table of clips.
-
-    A CSV or parquet file that a manifest did not write (only `path` is required) or a folder is probed first.
+def manifest_rows(table: Path) -> list[Clip] | None:
+    """Read a CSV that a manifest wrote; None where it lacks some of its columns.
 
     Raises:
-        UserError: if the file is missing, empty, or a cell does not fit its column; names the row.
+        UserError: if the file cannot be read, or a cell does not fit its column; names the row.
     """
-    table = Path(path)
-    if table.suffix.lower() != ".parquet" and not table.is_dir():
-        header, rows = read_csv_rows(table)
-        if set(COLUMNS) - _OPTIONAL <= set(header):
-            clips = [_clip(row, f"{table}, row {number}") for number, row in enumerate(rows, 2)]
-            _check_names(clips, table)
-            return clips
-    from video_vae.data.manifest import complete_table
-
-    return complete_table(table)
-
-
-def _check_names(clips: Sequence[Clip], table: Path) -> None:
-    if not clips:
-        raise UserError(f"{table} holds no clips; make it again with `video-vae manifest`")
-    names = Counter(clip.clip_id.lower() for clip in clips)
-    name, count = names.most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{table}: clip_id {name} names {count} rows; make the table again with `video-vae manifest`")
+    header, rows = read_csv_rows(table)
+    if not set(COLUMNS) - _OPTIONAL <= set(header):
+        return None
+    return [_clip(row, f"{table}, row {number}") for number, row in enumerate(rows, 2)]
 
 
 def read_csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from video_vae.config import STAGES, load_config
 from video_vae.config.runs import data_owner, stage_owner
+from video_vae.data.open_table import read_table
 from video_vae.data.storage import write_preview
-from video_vae.data.table import Clip, read_table
+from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor, to_uint8
 from video_vae.data.video import read_clip
 from video_vae.distributed.device import pick_device

@@ -25,7 +25,8 @@ from torch import Tensor
 from video_vae.cli import main_for
 from video_vae.config import Config, load_config
 from video_vae.data.content import refuse_gone
-from video_vae.data.table import Clip, read_table
+from video_vae.data.open_table import read_table
+from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
 from video_vae.distributed.ranks import started_ranks

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from video_vae.config import Config, Stage, StageName
-from video_vae.data.table import Clip, read_table
+from video_vae.data.open_table import read_table
+from video_vae.data.table import Clip
 from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
 from video_vae.latents.cache import LatentCache

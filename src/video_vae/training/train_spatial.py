@@ -23,7 +23,8 @@ from torch import Tensor
 
 from video_vae.config import Config, Data, SpatialTraining, load_config
 from video_vae.data.content import refuse_gone
-from video_vae.data.table import Clip, read_table
+from video_vae.data.open_table import read_table
+from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
 from video_vae.errors import UserError
