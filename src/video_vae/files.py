@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from pathlib import Path
@@ -18,6 +18,8 @@ HELD = ".held"
 """File in a scratch folder that its process keeps locked, so that others see whether it still lives."""
 SCRATCH = ".part"
 """How the name of a scratch folder ends."""
+MAX_LINKS = 40
+"""Links followed one after the other, as the system does."""
 UNWRITABLE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of the quota",
@@ -28,6 +30,50 @@ UNWRITABLE = {
 }
 """Reasons why a disk takes no file, and the cure of each."""
 _RUST = re.compile(r"\(os error (\d+)\)")
+
+
+def lexical(path: str | Path) -> Path:
+    """Make a path absolute without following links, so that what lies above it is what its name says.
+
+    The shell's name of the working folder is kept, which may lead through links. What `..` goes back from is followed,
+    as the system does.
+    """
+    parts = Path(path).parts
+    if os.pardir in parts:
+        back = len(parts) - parts[::-1].index(os.pardir)
+        return Path(*parts[:back]).resolve().joinpath(*parts[back:])
+    shell = os.environ.get("PWD", "")
+    same = Path(shell).is_absolute() and Path(shell).exists() and Path(shell).samefile(Path.cwd())
+    return Path(shell if same else Path.cwd(), path)
+
+
+def spellings(path: str | Path) -> list[Path]:
+    """Return the absolute names of a path: as given, what it names where it is a link, then with all links followed."""
+    names = [lexical(path)]
+    while names[-1].is_symlink() and len(names) < MAX_LINKS:
+        names.append(lexical(names[-1].parent / names[-1].readlink()))
+    return list(dict.fromkeys([*names, Path(path).resolve()]))
+
+
+def walk(folder: str | Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder below one with the names of its files: links followed, hidden folders left out, none twice.
+
+    A folder that lies there itself goes by its own name, not by that of a link to it.
+
+    Args:
+        folder: where to begin.
+        on_error: told of each folder that cannot be listed.
+    """
+    seen: set[str] = set()
+    starts = [str(folder)]
+    for start in starts:
+        for parent, folders, files in os.walk(start, onerror=on_error):
+            here = os.path.realpath(parent)
+            folders[:] = [] if here in seen else sorted(name for name in folders if not name.startswith("."))
+            if here not in seen:
+                seen.add(here)
+                starts += [str(path) for name in folders if (path := Path(parent, name)).is_symlink()]
+                yield parent, files
 
 
 @contextmanager

@@ -167,6 +167,11 @@ def place(path: Path, folder: Path) -> str:
     return os.path.relpath(path, folder) if together else str(path)
 
 
+def located(source: Path) -> Path:
+    """Make a path absolute; a link keeps its own name, so that it may be set to another place later."""
+    return source.resolve() if source.name in ("", os.pardir) else source.parent.resolve() / source.name
+
+
 def held_out(sources: Sequence[Path]) -> dict[str, Any]:
     """Return the `data.split` of own clips: a fifth of the videos, or of the one video's pieces of 33 frames."""
     one_file = len(sources) == 1 and sources[0].is_file() and sources[0].suffix.lower() not in TABLE_SUFFIXES
@@ -199,7 +204,7 @@ def _config(target: Path, videos: Sequence[Path], size: str, checkout: Path, wor
     text = text.replace(SMALL_SPATIAL, place(checkout / SMALL_SPATIAL, target))
     blocks = [block for block in text.split("\n\n") if _KEY.search(block)]
     split = held_out(videos)
-    listed = "\n".join(f"    - {json.dumps(place(video.resolve(), target), ensure_ascii=False)}" for video in videos)
+    listed = "\n".join(f"    - {json.dumps(place(located(video), target), ensure_ascii=False)}" for video in videos)
     more = "".join(f"    {key}: {value}\n" for key, value in split.items() if key != "test_fraction")
     side = load_config(checkout / SIZE_CONFIGS[size]).data.resolution[0]
     head = CONFIG_HEAD.format(sources=listed, side=side, held_out=split["test_fraction"], more=more, **words)

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from video_vae.files import atomic_path, sha256_file
+from video_vae.files import atomic_path, sha256_file, walk
 from video_vae.redaction import hide_in
 
 PACKAGES = (
@@ -86,9 +86,9 @@ def path_record(what: str | Path | Part, name: str | Path | None = None) -> dict
 
 
 def _below(folder: Path) -> list[str]:
-    inner = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    inner = (path for parent, names in walk(folder) for name in names if (path := Path(parent, name)).is_file())
     # Snakemake leaves a hidden time stamp in the folders that it manages.
-    return [path.as_posix() for path in inner if not any(part.startswith(".") for part in path.parts)]
+    return [path.relative_to(folder).as_posix() for path in inner if not path.name.startswith(".")]
 
 
 def _identity(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import load_config
-from video_vae.init_project import held_out
+from video_vae.init_project import held_out, located
 
 DEMO = Path(__file__).resolve().parents[2] / "config" / "demo.yaml"
 
@@ -23,7 +23,7 @@ def overrides(clips: str, run: str) -> dict[str, Any]:
     alone = {"experiments": dict.fromkeys(load_config(DEMO).experiments)}
     if not clips:
         return {"experiment": run, **alone} if run else {}
-    source = Path(clips).expanduser().resolve()
+    source = located(Path(clips).expanduser())
     if not source.exists():
         sys.exit(f"make demo: CLIPS={clips} does not exist; give a folder, a file, or a CSV with a path column")
     name = run or "clips_" + re.sub(r"[^A-Za-z0-9_-]+", "_", source.stem)[:48]

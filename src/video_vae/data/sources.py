@@ -13,6 +13,7 @@ from video_vae.data.content import Reason
 from video_vae.data.table import read_csv_rows
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
+from video_vae.files import spellings, walk
 from video_vae.progress import progress
 
 TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".tsv"})
@@ -81,8 +82,9 @@ def collect(
         folder = Path(packages_dir) / name
         if not folder.is_dir():
             raise UserError(f"package {name} is not in {packages_dir}; run `video-vae fetch CONFIG {name}`")
-        inside = folder.resolve()
-        if not any(item.listed and inside in Path(item.path).resolve().parents for item in found.candidates):
+        inside = set(spellings(folder))
+        listed = (place for item in found.candidates if item.listed for place in spellings(item.path))
+        if not any(inside & set(place.parents) for place in listed):
             _scan_folder(found, folder)
     return found
 
@@ -109,13 +111,8 @@ def _scan_folder(found: Found, folder: Path) -> None:
         )
 
     names: list[str] = []
-    seen: set[str] = set()
-    places = os.walk(folder, onerror=unreadable, followlinks=True)
-    for parent, folders, files in progress(places, desc=f"scan {folder}", unit="folders", brief=True):
-        here = os.path.realpath(parent)
-        folders[:] = [] if here in seen else [name for name in folders if not name.startswith(".")]
-        names += [] if here in seen else [os.path.join(parent, name) for name in files]  # noqa: PTH118 (raw names)
-        seen.add(here)
+    for parent, files in progress(walk(folder, unreadable), desc=f"scan {folder}", unit="folders", brief=True):
+        names += [os.path.join(parent, name) for name in files]  # noqa: PTH118 (raw names)
     for name in sorted(names):
         suffix = Path(name).suffix.lower()
         if Path(name).name.startswith(".") or suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES | OTHER_MEDIA_SUFFIXES:

@@ -16,6 +16,8 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from video_vae import __version__
 from video_vae.config import Config
 from video_vae.errors import UserError
+from video_vae.files import spellings
+from video_vae.provenance import RECORD
 from video_vae.report.terms import METRICS, stage_label, variant_label
 
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -62,7 +64,8 @@ def trace(model: Path, metrics: Path | None = None) -> Origin:
     """
     if metrics is not None and not metrics.is_file():
         raise UserError(f"--metrics {metrics}: no such file; give the metrics.csv of the run, or leave the option out")
-    stage = model.resolve().parent
+    stages = [place.parent for place in spellings(model)]
+    stage = next((folder for folder in stages if (folder / RECORD).is_file()), stages[0])
     records = list(_records(stage))
     table = metrics or stage.parent.parent / "metrics.csv"
     if not records or not table.is_file():
@@ -74,18 +77,27 @@ def trace(model: Path, metrics: Path | None = None) -> Origin:
 
 
 def _records(stage: Path) -> Iterator[dict[str, Any]]:
-    """Read the record of a stage's folder, then those of the stages before it; paths in them are the workflow's."""
-    root = stage.parents[2] if len(stage.parents) > 2 else stage
-    while (stage / "run.json").is_file():
+    """Read the record of a stage's folder, then those of the stages before it."""
+    while (stage / RECORD).is_file():
         try:
-            record = json.loads((stage / "run.json").read_text(encoding="utf-8"))
-            inputs = record["inputs"]
+            record = json.loads((stage / RECORD).read_text(encoding="utf-8"))
+            before = Path(record["inputs"]["init_from"]["path"]) if "init_from" in record["inputs"] else None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{stage / 'run.json'} is not the record of a run ({error!r}); train again") from None
+            raise UserError(f"{stage / RECORD} is not the record of a run ({error!r}); train again") from None
         yield record
-        if "init_from" not in inputs:
+        if before is None:
             return
-        stage = (root / inputs["init_from"]["path"]).parent
+        stage = _stage_before(stage, before)
+
+
+def _stage_before(stage: Path, model: Path) -> Path:
+    """Find the folder of the stage that a stage began from, `results/<run>/<stage>/model` as the workflow names it.
+
+    The results may have been moved or be known by a link: then the folder beside this stage's is meant.
+    """
+    results = stage.parent.parent
+    places = [results.parent / model, results.joinpath(*model.parts[-3:])]
+    return next((place.parent for place in places if (place.parent / RECORD).is_file()), places[0].parent)
 
 
 def write_card(

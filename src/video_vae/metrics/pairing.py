@@ -8,6 +8,7 @@ from pathlib import Path
 
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
+from video_vae.files import lexical
 from video_vae.metrics.frame_folders import is_frame_folder
 
 REAL = "real"
@@ -80,10 +81,11 @@ def variant_names(folders: Sequence[Path]) -> list[str]:
     places = [folder.resolve() for folder in folders]
     if len(set(places)) < len(places):
         raise UserError(f"a generated folder is given twice: {', '.join(map(str, folders))}")
+    given = [lexical(folder).name for folder in folders]
     choices = (
-        [place.name.rpartition("_")[2] for place in places],
-        [place.name for place in places],
-        [GENERATED if place.name == REAL else place.name for place in places],
+        [name.rpartition("_")[2] for name in given],
+        given,
+        [GENERATED if name == REAL else name for name in given],
         [folder.as_posix() for folder in folders],
         [place.as_posix() for place in places],
     )

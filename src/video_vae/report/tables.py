@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import logging
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pandas as pd
 from video_vae.config import STAGES, Config, StageName
 from video_vae.config import runs as config_runs
 from video_vae.errors import UserError
+from video_vae.files import walk
 from video_vae.report.terms import METRICS
 
 logger = logging.getLogger(__name__)
@@ -152,7 +154,8 @@ def _stage_name(stage: str) -> StageName | None:
 
 def _files(folder: Path, name: str) -> Iterator[Path]:
     """Yield files of a name below a folder, leaving out resume states."""
-    for path in sorted(folder.rglob(name)):
+    found = [Path(parent, file) for parent, files in walk(folder) for file in fnmatch.filter(files, name)]
+    for path in sorted(found):
         if "state" not in path.relative_to(folder).parts[:-1]:
             yield path
 
@@ -247,7 +250,7 @@ def _benchmarks(root: Path) -> pd.DataFrame:
     """Read Snakemake's benchmark files: one row a repeat, with the job's name."""
     parts = []
     folder = root / "benchmarks"
-    for path in sorted([*folder.rglob("*.tsv"), *folder.rglob("*.txt")]):
+    for path in [*_files(folder, "*.tsv"), *_files(folder, "*.txt")]:
         try:
             table = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
         except (pd.errors.EmptyDataError, pd.errors.ParserError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.errors import UserError
+from video_vae.files import spellings
 from video_vae.report.terms import MISSING, counted, duration, number
 from video_vae.status.jobs import Job, Workflow, read_workflow, states
 from video_vae.status.stages import Stage, read_stages
@@ -55,7 +56,8 @@ def look(results: Path) -> tuple[list[Stage], Workflow | None]:
     Raises:
         UserError: if nothing has run here.
     """
-    root = results.resolve().parent
+    roots = [place.parent for place in spellings(results)]
+    root = next((folder for folder in roots if (folder / ".snakemake").is_dir()), roots[0])
     stages, workflow = read_stages(results), read_workflow(root)
     if not stages and workflow is None:
         raise UserError(

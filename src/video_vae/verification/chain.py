@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from video_vae.data.probed import PROBED, read_probed
 from video_vae.data.table import read_csv_rows
 from video_vae.errors import UserError
+from video_vae.files import lexical
 from video_vae.provenance import RECORD
 
 MANIFEST = "manifest"
@@ -75,7 +75,7 @@ class Chain:
 
     def at(self, path: str | Path) -> Path:
         """Find a recorded path on this machine."""
-        return Path(os.path.normpath(self.base / path))
+        return lexical(self.base / path)
 
     def maker(self, path: str | Path) -> Record | None:
         """Return the record of the job that wrote a file or folder, or None where no record says so."""

@@ -19,6 +19,7 @@ from video_vae.config import Config
 from video_vae.config.runs import resolve
 from video_vae.data.table import read_csv_rows
 from video_vae.errors import UserError
+from video_vae.files import lexical, spellings
 from video_vae.metrics.collect_metrics import Entry, table_of
 from video_vae.provenance import RECORD
 from video_vae.verification.chain import Chain, Expected, Record, read_record
@@ -85,19 +86,33 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _base(result: Path) -> tuple[Path, str]:
-    """Find the folder that the jobs ran in, and the name that they know a result by."""
-    place = result.resolve()
-    for folder in (place, place.parent, place.parent.parent):
-        for file in sorted({*folder.glob(RECORD), *folder.glob(f"*.{RECORD}")}):
-            for path in Record(path="", values=read_record(file)).paths("outputs"):
-                parts = Path(path).parts
-                if Path(path) == place:
-                    return Path.cwd(), path
-                if place.parts[-len(parts) :] == parts:
-                    return Path(*place.parts[: -len(parts)]), path
-    if not place.exists():
+    """Find the folder that the jobs ran in, and the name that they know a result by.
+
+    Links are taken for what they are called: `results` may lie on another disk than the folder that it belongs to.
+    """
+    records: list[Path] = []
+    for place in spellings(result):
+        for folder in (place, place.parent, place.parent.parent):
+            for file in sorted({*folder.glob(RECORD), *folder.glob(f"*.{RECORD}")}):
+                for path in Record(path="", values=read_record(file)).paths("outputs"):
+                    base = _above(place, path)
+                    if base is not None:
+                        return base, path
+                records.append(file)
+    if not result.exists():
         raise UserError(f"{result}: no such file; give a result such as results/metrics.csv")
+    if records:
+        raise UserError(f"{result}: {records[0]} names it from another folder; go to where the jobs ran, name it there")
     raise UserError(f"{result}: no {RECORD} beside it says what made it; make it again with this version")
+
+
+def _above(place: Path, recorded: str) -> Path | None:
+    """Return the folder in which a recorded path is a place; None where it is another file."""
+    parts = Path(recorded).parts
+    if not Path(recorded).is_absolute() and place.parts[-len(parts) :] == parts:
+        return Path(*place.parts[: -len(parts)])
+    here = lexical("")
+    return here if (here / recorded).exists() and (here / recorded).samefile(place) else None
 
 
 def _origins(chain: Chain, named: str, row: str | None) -> tuple[list[Origin], Record | None]:
