@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from video_vae.data.container import opened
 from video_vae.data.content import MediaError, check_exists
+from video_vae.data.images import ANIMATED_SUFFIXES, iterate_animation
 from video_vae.data.packets import PacketIndex, packet_index
 from video_vae.data.pixels import Frames, to_rgb
 
@@ -32,6 +33,9 @@ def iterate_frames(path: str | Path, indices: Sequence[int]) -> Iterator[Frames]
     Raises:
         MediaError: if the file is missing, cannot be opened, or a frame does not decode.
     """
+    if Path(path).suffix.lower() in ANIMATED_SUFFIXES:
+        yield from iterate_animation(path, indices)
+        return
     for frame, stream in decode_frames(path, indices):
         yield to_rgb(frame, stream)
 

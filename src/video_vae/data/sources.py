@@ -10,6 +10,7 @@ from pathlib import Path
 
 from video_vae.config.types import address_scheme
 from video_vae.data.content import Reason
+from video_vae.data.images import UNREAD_SUFFIXES
 from video_vae.data.table import read_csv_rows
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
@@ -21,6 +22,7 @@ OTHER_MEDIA_SUFFIXES = frozenset(
     {".aac", ".cr2", ".dng", ".flac", ".m4a", ".mp3", ".nef", ".ogg", ".opus", ".psd", ".rm", ".rmvb", ".svg", ".wav"}
 )
 """Sound, drawings, raw photographs: media, but nothing to train on."""
+_NAMED_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | OTHER_MEDIA_SUFFIXES | set(UNREAD_SUFFIXES)
 
 
 MOST_FRAMES = 1e9
@@ -115,7 +117,7 @@ def _scan_folder(found: Found, folder: Path) -> None:
         names += [os.path.join(parent, name) for name in files]  # noqa: PTH118 (raw names)
     for name in sorted(names):
         suffix = Path(name).suffix.lower()
-        if Path(name).name.startswith(".") or suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES | OTHER_MEDIA_SUFFIXES:
+        if Path(name).name.startswith(".") or suffix not in _NAMED_SUFFIXES:
             found.skipped += 1
         else:
             _add_file(found, Candidate(path=name))
@@ -133,6 +135,8 @@ def _add_file(found: Found, candidate: Candidate) -> None:
         detail = "the file name is not UTF-8; rename the file"
     elif Path(candidate.path).suffix.lower() in OTHER_MEDIA_SUFFIXES:
         detail = "not a video or image"
+    elif Path(candidate.path).suffix.lower() in UNREAD_SUFFIXES:
+        detail = UNREAD_SUFFIXES[Path(candidate.path).suffix.lower()]
     if detail:
         found.rejected.append(Rejected(path=printable(candidate.path), reason=reason, detail=detail))
     else:

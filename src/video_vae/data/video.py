@@ -11,14 +11,14 @@ import numpy as np
 from video_vae.data.container import opened
 from video_vae.data.content import MediaError, check_content, check_exists
 from video_vae.data.frames import count_frames, decode_frames, iterate_frames
-from video_vae.data.images import read_image
+from video_vae.data.images import is_still_gif, probe_image, read_image
 from video_vae.data.packets import PacketIndex, packet_index
 from video_vae.data.pixels import Frames, Handling, picture_handling, to_rgb
 from video_vae.data.table import Clip, Kind
 
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".jxl", ".pgm", ".png", ".ppm", ".tga", ".tif"}
-    | {".tiff", ".webp"}
+    {".apng", ".avif", ".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff"}
+    | {".webp"}
 )
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".m2ts", ".m2v", ".m4v", ".mjpeg"}
@@ -52,9 +52,8 @@ def probe(path: str | Path) -> MediaInfo:
         MediaError: if it is missing, unreadable or truncated.
     """
     check_exists(path)
-    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
-        _, height, width, _ = read_image(path).shape
-        return MediaInfo(kind="image", num_frames=1, height=height, width=width, fps=None)
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES or is_still_gif(path):
+        return _probe_image(path)
     index = packet_index(path)
     if index.cut:
         raise MediaError("truncated", index.cut)
@@ -77,6 +76,19 @@ def probe(path: str | Path) -> MediaInfo:
         width=width,
         fps=_rate(path, index),
         handling=tuple(sorted(handling)),
+    )
+
+
+def _probe_image(path: str | Path) -> MediaInfo:
+    info = probe_image(path)
+    fps = round(info.num_frames / info.seconds, 3) if info.num_frames > 1 else None
+    return MediaInfo(
+        kind="image" if fps is None else "video",
+        num_frames=info.num_frames,
+        height=info.height,
+        width=info.width,
+        fps=fps,
+        handling=info.handling,
     )
 
 

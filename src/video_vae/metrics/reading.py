@@ -125,7 +125,7 @@ def read_chunks(source: Source, view: View, size: int) -> Iterator[Frames]:
 
 
 def _selected(source: Source, view: View) -> Iterator[Frames]:
-    if source.path.suffix.lower() in IMAGE_SUFFIXES:
+    if source.path.suffix.lower() in IMAGE_SUFFIXES and source.frames == 1:
         yield read_image(source.path)
         return
     indices = view.indices(source.frames)
