@@ -9,10 +9,8 @@ forward and backward, by torch's own counter; the rest is left out.
 from __future__ import annotations
 
 import sys
-import warnings
 from functools import cache
 
-import lpips
 import torch
 from diffusers import AutoencoderKL
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -21,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from video_vae.config import STAGES, Config, load_config
 from video_vae.latents.cache import CHANNELS
 from video_vae.losses import PerceptualLoss
+from video_vae.metrics import LPIPS
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
 from video_vae.training.step import Draws, StageLoss
 from video_vae.weights.open_sora import SDXL
@@ -54,10 +53,7 @@ def operations(config: str, stage: str, frames: int) -> float:
 
 
 def _perceptual() -> PerceptualLoss:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # lpips calls torchvision by an old keyword
-        net = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
-    return PerceptualLoss(net.state_dict())
+    return PerceptualLoss(LPIPS("vgg", spatial=False))
 
 
 def of_a_clip(config: str, stage: str) -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import warnings
 
 import torch
 from diffusers import AutoencoderKL
@@ -20,6 +19,7 @@ from torch import Tensor
 from benchmarks.common import OURS, Call, Options, compare, in_process, markdown, table
 from video_vae.config import Stage
 from video_vae.losses import PerceptualLoss
+from video_vae.metrics import LPIPS
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
 from video_vae.training.step import Draws, StageLoss
 
@@ -40,11 +40,7 @@ def build(quick: bool) -> VideoAutoencoderKL:
 
 def perceptual() -> PerceptualLoss:
     """Build LPIPS-VGG with random weights."""
-    import lpips
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return PerceptualLoss(lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).state_dict())
+    return PerceptualLoss(LPIPS("vgg", spatial=False))
 
 
 def draws(frames: int) -> Draws:

@@ -7,14 +7,14 @@ and Adam see to the scale. `mean_absolute_error` gives the readable figure.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from video_vae.metrics.lpips import LPIPS, load_lpips
 
 
 class Posterior(Protocol):
@@ -71,24 +71,17 @@ def perceptual_nll(distances: Tensor, frame_elements: int) -> Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """LPIPS with VGG features (v0.1 heads), frozen, always in float32.
+    """LPIPS with VGG features, by the metric's own net, frozen, always in float32.
 
     Args:
-        weights: state dict with the names of `lpips.LPIPS(net="vgg")`.
+        net: LPIPS with weights, `LPIPS("vgg")`.
         frames_per_pass: frames scored at once; where `recompute` is set, only one pass's features are kept in memory.
         recompute: recompute the features in the backward pass.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], frames_per_pass: int = 4, recompute: bool = False) -> None:
+    def __init__(self, net: LPIPS, frames_per_pass: int = 4, recompute: bool = False) -> None:
         super().__init__()
-        # Imported late: most stages do without, and it brings much along.
-        import lpips
-
-        with warnings.catch_warnings():
-            # lpips still calls torchvision by an old keyword.
-            warnings.simplefilter("ignore", UserWarning)
-            self.lpips = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
-        self.lpips.load_state_dict(weights, strict=True)
+        self.net = net
         self.frames_per_pass = frames_per_pass
         self.recompute = recompute
         self.requires_grad_(False).eval()
@@ -96,9 +89,7 @@ class PerceptualLoss(nn.Module):
     @classmethod
     def from_folder(cls, folder: str | Path, recompute: bool = False) -> PerceptualLoss:
         """Load the weights that `video-vae convert-lpips` left in a folder."""
-        from video_vae.weights.lpips import load_lpips_weights
-
-        return cls(load_lpips_weights(Path(folder), "vgg"), recompute=recompute)
+        return cls(load_lpips(folder, "vgg", spatial=False), recompute=recompute)
 
     def train(self, mode: bool = True) -> PerceptualLoss:
         """Stay in evaluation mode: the heads' dropout belongs to their own training."""
@@ -112,7 +103,10 @@ class PerceptualLoss(nn.Module):
 
     def _score(self, target: Tensor, reconstruction: Tensor) -> Tensor:
         if self.recompute and reconstruction.requires_grad:
-            result: Tensor = checkpoint(self.lpips, target, reconstruction, use_reentrant=False)
-        else:
-            result = self.lpips(target, reconstruction)
-        return result.flatten()
+            result: Tensor = checkpoint(self._distance, target, reconstruction, use_reentrant=False)
+            return result
+        return self._distance(target, reconstruction)
+
+    def _distance(self, target: Tensor, reconstruction: Tensor) -> Tensor:
+        layers = self.net.distances(self.net.signed_features(target), self.net.signed_features(reconstruction))
+        return torch.stack([layer.mean(dim=(1, 2, 3)) for layer in layers]).sum(dim=0)

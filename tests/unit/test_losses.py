@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from video_vae import losses
+from video_vae.metrics import LPIPS
 from video_vae.models.posterior import DiagonalGaussian
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_small.npz"
@@ -21,11 +23,21 @@ def golden() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def perceptual() -> losses.PerceptualLoss:
+def reference() -> torch.nn.Module:
     import lpips
 
     torch.manual_seed(0)
-    return losses.PerceptualLoss(lpips.LPIPS(net="vgg", pretrained=True, pnet_rand=True, verbose=False).state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # lpips calls torchvision by an old keyword
+        net: torch.nn.Module = lpips.LPIPS(net="vgg", pretrained=True, pnet_rand=True, verbose=False)
+    return net
+
+
+@pytest.fixture(scope="module")
+def perceptual(reference: torch.nn.Module) -> losses.PerceptualLoss:
+    net = LPIPS("vgg", spatial=False)
+    net.load_state_dict(reference.state_dict())
+    return losses.PerceptualLoss(net)
 
 
 def test_reconstruction_and_kl_equal_the_reference(golden: dict[str, torch.Tensor]) -> None:
@@ -85,6 +97,24 @@ def test_perceptual_loss_is_zero_on_equal_frames_and_reaches_the_reconstruction_
     distances.sum().backward()
     assert reconstruction.grad is not None and reconstruction.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in perceptual.parameters())
+
+
+def test_perceptual_loss_and_its_gradient_are_those_of_the_lpips_package_and_of_the_metric(
+    perceptual: losses.PerceptualLoss, reference: torch.nn.Module
+) -> None:
+    torch.manual_seed(4)
+    target, start = torch.rand(3, 3, 48, 40) * 2 - 1, torch.rand(3, 3, 48, 40) * 2 - 1
+    values, gradients = [], []
+    for score in (perceptual, reference):
+        reconstruction = start.clone().requires_grad_()
+        distances = score(target, reconstruction).flatten()
+        distances.sum().backward()
+        values.append(distances.detach())
+        gradients.append(reconstruction.grad)
+    torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-7)
+    metric = perceptual.net((target + 1) / 2, (start + 1) / 2)
+    torch.testing.assert_close(values[0].double(), metric, rtol=1e-5, atol=0)
 
 
 def test_perceptual_loss_ignores_autocast_and_training_mode(perceptual: losses.PerceptualLoss) -> None:

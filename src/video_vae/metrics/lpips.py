@@ -124,10 +124,18 @@ class LPIPS(nn.Module):
         Raises:
             ValueError: if the frames are too small for the backbone.
         """
+        return self.signed_features(frames.float() * 2.0 - 1.0)
+
+    def signed_features(self, frames: Tensor) -> Features:
+        """Return the five layers of features of frames (T,3,H,W) in [-1,1]; gradients reach the frames.
+
+        Raises:
+            ValueError: if the frames are too small for the backbone.
+        """
         if min(frames.shape[-2:]) < SMALLEST[self.kind]:
             side = SMALLEST[self.kind]
             raise ValueError(f"LPIPS-{self.kind} needs frames of at least {side}x{side} pixels")
-        values = self.scaling_layer(frames.float().contiguous(memory_format=torch.channels_last) * 2.0 - 1.0)
+        values = self.scaling_layer(frames.contiguous(memory_format=torch.channels_last))
         layers = []
         for part in self.net.children():
             values = part(values)
