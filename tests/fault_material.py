@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
 STEPS = 24
 CONFIG = settings(steps=STEPS, checkpoint_every=2, validate_every=12)
-PATIENCE_SECONDS = 6
+TIMEOUT_SECONDS = 6
 """What the ranks of these tests wait for one that hangs."""
 PATTERNS = ("*.safetensors", "*.mkv", "*.mp4", "*.csv", "*.parquet")
 """Files that must be the same, byte for byte; records and logs hold times."""
@@ -106,7 +106,7 @@ class Job:
 
     def __init__(self, line: Sequence[str], scratch: Path, cwd: Path | None = None, **variables: str) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
-        given = {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(scratch), "VIDEO_VAE_PATIENCE": str(PATIENCE_SECONDS)}
+        given = {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(scratch), "VIDEO_VAE_PATIENCE": str(TIMEOUT_SECONDS)}
         self.process = subprocess.Popen(
             line,
             cwd=cwd,

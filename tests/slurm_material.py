@@ -25,7 +25,7 @@ TARGETS = ("results/metrics.csv", "reports/report.html")
 STAGES = ("train_stage1", "train_stage2", "train_stage3")
 RANKS = {"train_stage1": 2, "train_stage2": 2, "train_stage3": 4}
 """World size of each stage; the third one's are two ranks on each of two nodes."""
-PATIENCE_SECONDS = 1500
+TIMEOUT_SECONDS = 1500
 SECONDS: dict[str, float] = {}
 """How long each scenario took."""
 
@@ -122,12 +122,12 @@ class Run:
 
     def finish(self) -> int:
         """Wait for the end and return the exit status."""
-        return self._process.wait(timeout=PATIENCE_SECONDS)
+        return self._process.wait(timeout=TIMEOUT_SECONDS)
 
     def kill(self) -> None:
         """Kill Snakemake as a crash of the login node would."""
         self.cluster.run("kill", "-KILL", (self.folder / "snakemake.pid").read_text(encoding="utf-8").strip())
-        self._process.wait(timeout=PATIENCE_SECONDS)
+        self._process.wait(timeout=TIMEOUT_SECONDS)
 
     def job_at_step(self, stage: str, step: int) -> str:
         """Wait until the stage has taken so many steps; return the number of its SLURM job."""
@@ -137,7 +137,7 @@ class Run:
 
     def wait_until(self, what: str, done: Callable[[], bool]) -> None:
         """Wait while Snakemake runs."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not done():
             assert self.ended() is None and time.monotonic() < deadline, f"not seen: {what}\n{self.told[-6000:]}"
             time.sleep(0.1)

@@ -33,8 +33,8 @@ RANK_SHOWN = "VIDEO_VAE_RANK_SHOWN"
 """Set by the launcher, which puts the rank in front of every line."""
 HERE = Path(__file__).resolve().parent
 FRAMES_SHOWN = 3
-"""Places in the code that an unexpected error names, the innermost first."""
-MOST_SAID = 400
+"""OutputPaths in the code that an unexpected error names, the innermost first."""
+MAX_SAID = 400
 """Characters of an unexpected error's text that are shown."""
 
 
@@ -81,7 +81,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
     refused = unwritable(error) if isinstance(error, OSError) else None
     if refused is not None:
         return DISK_STATUS, refused
-    said = " ".join(str(error).split())[:MOST_SAID]
+    said = " ".join(str(error).split())[:MAX_SAID]
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(HERE)]
     inner = [f"{Path(frame.filename).relative_to(HERE)}:{frame.lineno}" for frame in reversed(ours)]
     where = f" (at {' < '.join(inner[:FRAMES_SHOWN])})" if inner else ""

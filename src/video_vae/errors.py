@@ -1,4 +1,7 @@
-"""The one error that is meant for a person to read."""
+"""The one error that is meant for a person to read, and the exit statuses that programs agree on."""
+
+TIME_UP_STATUS = 75
+"""Exit status of a training that saved itself because its time was up (EX_TEMPFAIL: start again to go on)."""
 
 
 class UserError(Exception):

@@ -45,7 +45,7 @@ from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 
 log = logging.getLogger(__name__)
 
-PATIENCE = timedelta(days=7)
+TIMEOUT = timedelta(days=7)
 """Ranks wait for the slowest one, however long its clips are."""
 DEFAULT_METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 DECIMALS = 6
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
     folders = dict(zip(names, args.generated_video_dir, strict=True))
     wanted = None if args.clips is None else wanted_clips(args.clips)
     pairing = pair_clips(args.real_video_dir, folders, wanted)
-    with started_ranks(args.device, PATIENCE) as ranks:
+    with started_ranks(args.device, TIMEOUT) as ranks:
         flow = partial(load_flow, args.flow, args.flow_weights, args.flow_sha256)
         tools = Tools.load(args.metric, args.lpips, flow, ranks.device)
         net = None
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> None:
         mine = pairing.pairs[ranks.rank :: ranks.world_size]
         done = _score(mine, _view(args), tools, net, args.batch_size, ranks)
         outcome = _merged(ranks.gather(done), list(folders))
-    if ranks.first:
+    if ranks.is_main:
         _warn(pairing, outcome)
         _judge(args, pairing, outcome)
         _write(args, tools, net, folders, pairing, outcome, started)
@@ -161,7 +161,7 @@ def _score(
         except (MediaError, UserError) as error:
             outcome.refused += _refuse_all(pair, error)
     total = sum(len(view.indices(source.frames)) for source in originals.values())
-    desc = "evaluate" if not ranks.many else f"evaluate (rank {ranks.rank} of {ranks.world_size})"
+    desc = "evaluate" if not ranks.is_distributed else f"evaluate (rank {ranks.rank} of {ranks.world_size})"
     with progress(total=total, desc=desc, unit="frames") as bar:
         for pair in pairs:
             if pair.clip_id not in originals:

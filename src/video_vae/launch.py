@@ -24,19 +24,17 @@ from pathlib import Path
 from types import FrameType
 
 from video_vae.cli import RANK_SHOWN
-from video_vae.distributed.gpu_locks import claim, visible_gpus
+from video_vae.distributed.gpu_locks import acquire_gpus, visible_gpus
 from video_vae.distributed.parent_death import end_with_owner
-from video_vae.errors import UserError
+from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.files import temporary_folder
 from video_vae.redaction import hide_secrets
 
 PORTS = range(20_000, 60_000)
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
-TIME_UP_STATUS = 75
-"""What a training ends with that saved itself because its time was up."""
 SAVE_SECONDS = 300
 """Ranks that were told to end have so long to save; a scheduler may be less patient."""
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 """Nodes whose partner has ended are killed after so long."""
 LAST_LINES = 10
 LOST_OTHERS = re.compile(r"(?i)connection (reset|closed)|remote process exited|NCCL error|socket timeout|broken pipe")
@@ -73,7 +71,7 @@ def srun_command(nodes: int, ranks: str, threads: int, arguments: Sequence[str])
     step = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
     launcher = [sys.executable, "-m", "video_vae.launch", "--node-of", str(nodes)]
     # After the first node has ended the others are waited for: their status matters, and a hanging one must not stay.
-    return [*step, f"--wait={PATIENCE_SECONDS}", *launcher, "--ranks", ranks, "--threads", str(threads), *arguments]
+    return [*step, f"--wait={TIMEOUT_SECONDS}", *launcher, "--ranks", ranks, "--threads", str(threads), *arguments]
 
 
 def node_arguments(nodes: int) -> list[str]:
@@ -263,7 +261,7 @@ def _claim_gpus(wanted: int) -> None:
         return
     gpus = visible_gpus()
     if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim(wanted, gpus))
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(acquire_gpus(wanted, gpus))
 
 
 def _share_threads(threads: int, ranks: int) -> None:

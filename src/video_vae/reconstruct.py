@@ -33,8 +33,8 @@ from video_vae.models.tiling import Tiling
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.reconstruction.checkpoint import load_checkpoint
-from video_vae.reconstruction.clips import Maker
-from video_vae.reconstruction.index import Places, beside, write_failed, write_index
+from video_vae.reconstruction.clips import ClipReconstructor
+from video_vae.reconstruction.index import OutputPaths, beside, write_failed, write_index
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
 from video_vae.weights.hashing import weights_sha256
@@ -42,7 +42,7 @@ from video_vae.weights.loading import load_spatial
 
 log = logging.getLogger(__name__)
 
-PATIENCE = timedelta(days=7)
+TIMEOUT = timedelta(days=7)
 """Ranks wait for the slowest one, however long its clips are."""
 HOLD = 4
 """Frames that share one latent of the baseline `repeat`: what the temporal VAE spends."""
@@ -98,15 +98,15 @@ def run(args: argparse.Namespace) -> None:
     # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
-    with started_ranks(args.device, PATIENCE) as ranks:
-        maker = _maker(args, config, ranks)
-        if ranks.first and args.shard == 0:
-            _discard_others(maker.places, table)
-        outcome = _merged(ranks.gather(_make_clips(maker, clips[ranks.rank :: ranks.world_size], ranks)))
-        if ranks.first:
-            _write_lists(args, maker, clips, outcome)
-            _write_record(args, config, maker, clips, outcome, started)
-    if ranks.first:
+    with started_ranks(args.device, TIMEOUT) as ranks:
+        reconstructor = _maker(args, config, ranks)
+        if ranks.is_main and args.shard == 0:
+            _discard_others(reconstructor.paths, table)
+        outcome = _merged(ranks.gather(_make_clips(reconstructor, clips[ranks.rank :: ranks.world_size], ranks)))
+        if ranks.is_main:
+            _write_lists(args, reconstructor, clips, outcome)
+            _write_record(args, config, reconstructor, clips, outcome, started)
+    if ranks.is_main:
         _judge(outcome, len(clips), args)
 
 
@@ -118,11 +118,11 @@ def _with_options(config: Config, args: argparse.Namespace) -> Config:
     return parse_config(values, "options")
 
 
-def _maker(args: argparse.Namespace, config: Config, ranks: Ranks) -> Maker:
+def _maker(args: argparse.Namespace, config: Config, ranks: Ranks) -> ClipReconstructor:
     variants, settings = (_baselines if args.baselines else _model)(args, config, ranks.device)
-    return Maker(
+    return ClipReconstructor(
         variants=variants,
-        places=Places(name=args.save_dir, variants=variants.names, previews=args.previews),
+        paths=OutputPaths(name=args.save_dir, variants=variants.names, previews=args.previews),
         resolution=config.data.resolution,
         zoom=config.data.zoom,
         frame_interval=config.data.frame_interval,
@@ -181,33 +181,33 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _discard_others(places: Places, table: Sequence[Clip]) -> None:
-    others = places.discard_others(clip.clip_id for clip in table)
+def _discard_others(paths: OutputPaths, table: Sequence[Clip]) -> None:
+    others = paths.discard_others(clip.clip_id for clip in table)
     if others:
         log.info("removed %d clips of an earlier run that are not in the table, such as %s", len(others), others[0])
 
 
-def _make_clips(maker: Maker, clips: Sequence[Clip], ranks: Ranks) -> Outcome:
+def _make_clips(reconstructor: ClipReconstructor, clips: Sequence[Clip], ranks: Ranks) -> Outcome:
     """Make this rank's clips; a bad one is noted, and the others go on."""
     outcome = Outcome()
-    total = sum(len(maker.indices(clip)) for clip in clips)
-    desc = "reconstruct" if not ranks.many else f"reconstruct (rank {ranks.rank} of {ranks.world_size})"
+    total = sum(len(reconstructor.indices(clip)) for clip in clips)
+    desc = "reconstruct" if not ranks.is_distributed else f"reconstruct (rank {ranks.rank} of {ranks.world_size})"
     with progress(total=total, desc=desc, unit="frames") as bar:
         for clip in clips:
-            row = maker.places.kept(clip.clip_id, maker.fingerprint(clip))
+            row = reconstructor.paths.kept(clip.clip_id, reconstructor.fingerprint(clip))
             if row is not None:
                 outcome.kept += 1
-                bar.update(len(maker.indices(clip)))
+                bar.update(len(reconstructor.indices(clip)))
             else:
-                row = _make(maker, clip, outcome, bar)
+                row = _make(reconstructor, clip, outcome, bar)
             if row is not None:
                 outcome.rows[clip.clip_id] = {**row, "source": clip.path}
     return outcome
 
 
-def _make(maker: Maker, clip: Clip, outcome: Outcome, bar: Any) -> dict[str, str] | None:
+def _make(reconstructor: ClipReconstructor, clip: Clip, outcome: Outcome, bar: Any) -> dict[str, str] | None:
     try:
-        row = maker.make(clip, bar.update)
+        row = reconstructor.make(clip, bar.update)
     except (MediaError, UserError) as error:
         log.warning("%s (%s) failed: %s", clip.clip_id, clip.path, error)
         outcome.failed[clip.clip_id] = str(error)
@@ -229,7 +229,9 @@ def _merged(outcomes: Sequence[Outcome]) -> Outcome:
     return merged
 
 
-def _write_lists(args: argparse.Namespace, maker: Maker, clips: Sequence[Clip], outcome: Outcome) -> None:
+def _write_lists(
+    args: argparse.Namespace, reconstructor: ClipReconstructor, clips: Sequence[Clip], outcome: Outcome
+) -> None:
     index = _index(args)
     rows = [outcome.rows[clip.clip_id] for clip in clips if clip.clip_id in outcome.rows]
     failed = [
@@ -240,17 +242,17 @@ def _write_lists(args: argparse.Namespace, maker: Maker, clips: Sequence[Clip], 
     write_failed(beside(index, "failed.csv"), failed)
     wanting = args.require_files and outcome.gone  # a list without them would pass for the whole table's
     if not wanting and (rows or not clips or args.shards > 1):
-        write_index(index, maker.variants.names, rows)
+        write_index(index, reconstructor.variants.names, rows)
     else:
         index.unlink(missing_ok=True)
 
 
-def _tiling(maker: Maker, clips: Sequence[Clip]) -> dict[str, Any]:
+def _tiling(reconstructor: ClipReconstructor, clips: Sequence[Clip]) -> dict[str, Any]:
     """Measure what tiles change, for the record; empty where frames are taken whole."""
-    variants = maker.variants
+    variants = reconstructor.variants
     if not isinstance(variants, ModelVariants) or variants.model.tiling is None:
         return {}
-    error = tiling_error(maker, variants, variants.model.tiling, clips)
+    error = tiling_error(reconstructor, variants, variants.model.tiling, clips)
     if error:
         said = error["psnr_to_untiled"]
         log.info("tiles against whole frames, on a sample: %s", "equal" if said is None else f"{said} dB")
@@ -258,7 +260,12 @@ def _tiling(maker: Maker, clips: Sequence[Clip]) -> dict[str, Any]:
 
 
 def _write_record(
-    args: argparse.Namespace, config: Config, maker: Maker, clips: Sequence[Clip], outcome: Outcome, started: float
+    args: argparse.Namespace,
+    config: Config,
+    reconstructor: ClipReconstructor,
+    clips: Sequence[Clip],
+    outcome: Outcome,
+    started: float,
 ) -> None:
     inputs = {"table": args.data_path, "checkpoint": args.ckpt_path, "spatial": args.spatial}
     seconds = time.time() - started
@@ -266,25 +273,27 @@ def _write_record(
         "reconstruct",
         config,
         {name: path for name, path in inputs.items() if path is not None},
-        outputs=_written(args, maker, outcome),
+        outputs=_written(args, reconstructor, outcome),
         started=started,
-        settings=maker.settings,
+        settings=reconstructor.settings,
         storage=STORAGE,
         clips=len(outcome.rows),
         kept=outcome.kept,
         failed=outcome.failed,
         frames_made=outcome.frames,
         frames_per_s=round(outcome.frames / seconds, 3),
-        **_tiling(maker, clips),
+        **_tiling(reconstructor, clips),
     )
     write_json_atomic(beside(_index(args), RECORD), record)
 
 
-def _written(args: argparse.Namespace, maker: Maker, outcome: Outcome) -> dict[str, Path | Part | None]:
+def _written(
+    args: argparse.Namespace, reconstructor: ClipReconstructor, outcome: Outcome
+) -> dict[str, Path | Part | None]:
     """List what was made: the lists, the clips of each variant and their previews."""
-    index, places = _index(args), maker.places
+    index, paths = _index(args), reconstructor.paths
     folders: dict[Path, list[str]] = {}
-    for file in (file for clip_id in outcome.rows for file in places.files(clip_id)):
+    for file in (file for clip_id in outcome.rows for file in paths.files(clip_id)):
         folders.setdefault(file.parent, []).append(file.name)
     lists = {"index": index if index.exists() else None, "failed": beside(index, "failed.csv")}
     return lists | {folder.name: Part(folder, names) for folder, names in folders.items()}

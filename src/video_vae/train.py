@@ -19,6 +19,7 @@ from typing import Any
 
 from video_vae.cli import main_for
 from video_vae.config import STAGES, Config, load_config
+from video_vae.config.files import is_json_text
 from video_vae.config.runs import resolve
 from video_vae.distributed.ranks import started_ranks
 from video_vae.errors import UserError
@@ -78,15 +79,15 @@ def run(args: argparse.Namespace) -> None:
         setup = set_up(config, args.stage, inputs, ranks)
         folder = (args.state or args.output.parent / "state") / args.stage / setup.fingerprint
         store = CheckpointStore(folder, setup.fingerprint, setup.task.stage.keep_checkpoints)
-        journal = Journal(folder, args.output / "tensorboard") if ranks.first else Journal(None)
+        journal = Journal(folder, args.output / "tensorboard") if ranks.is_main else Journal(None)
         log.info("%s: log and resume state lie in %s", args.stage, folder)
-        with store.locked() if ranks.first else nullcontext():
+        with store.locked() if ranks.is_main else nullcontext():
             trainer = Trainer(setup.task, ranks, store, journal, deadline)
             try:
                 status = trainer.train()
             finally:
                 journal.close()
-            if ranks.first and status is None:
+            if ranks.is_main and status is None:
                 record = _record(args, config, inputs, setup, trainer, started)
                 export(args.output, setup.task.loss.vae, trainer.optimization.average, journal, record)
     if status is not None:
@@ -105,7 +106,7 @@ def _config(source: str, experiment: str | None) -> Config:
     config = load_config(source)
     runs = resolve(config)
     # As JSON text the settings are one run's own; its name is then only a label.
-    if experiment is None or source.lstrip().startswith("{"):
+    if experiment is None or is_json_text(source):
         return runs[config.experiment]
     if experiment not in runs:
         raise UserError(f"--experiment {experiment}: {source} has {', '.join(runs)}")

@@ -19,13 +19,13 @@ import os, signal, sys, threading, time
 from video_vae.distributed.ranks import started_ranks
 with started_ranks("cpu") as ranks:
     ranks.reached("the first step")
-    ranks.wait()
+    ranks.barrier()
     if ranks.rank == 1 and os.environ["HOW"] == "stopped":
         os.kill(os.getpid(), signal.SIGSTOP)
     if ranks.rank == 1:
         time.sleep(600)
     ranks.reached("the second step")
-    ranks.wait()
+    ranks.barrier()
 """
 
 WAITS = """

@@ -16,7 +16,7 @@ from video_vae.data.video import IMAGE_SUFFIXES, MediaError, read_frames, read_i
 
 SECONDS = 30.0
 """Far more than any of these small files takes: one that is still being decoded then hangs."""
-LEAST_FILES = 100
+MIN_FILES = 100
 
 
 def _judge(files: list[Odd], outcomes: dict[str, Outcome]) -> None:
@@ -60,7 +60,7 @@ def _table(files: list[Odd], outcomes: dict[str, Outcome]) -> str:
 
 def test_every_file_of_a_corpus_is_used_or_rejected(tmp_path: Path) -> None:
     files = make_corpus(tmp_path / "corpus", seed=15)
-    assert len(files) >= LEAST_FILES
+    assert len(files) >= MIN_FILES
     before = sorted(path.name for path in tmp_path.rglob("*"))
     sampled = probe_files([str(file.path) for file in files], workers=2, limit=SECONDS)
     _judge(files, sampled)

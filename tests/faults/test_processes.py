@@ -12,8 +12,8 @@ import pytest
 from conftest import Reference
 from fault_material import (
     CONFIG,
-    PATIENCE_SECONDS,
     STEPS,
+    TIMEOUT_SECONDS,
     Job,
     Ledger,
     assert_same,
@@ -54,7 +54,7 @@ def test_a_disturbed_training_ends_like_an_undisturbed_one(
         assert status != 0 and not (tmp_path / "out" / "model").exists(), told
         if signal_number == signal.SIGSTOP:
             assert f"no sign of rank {rank} on" in told
-            assert time.monotonic() - began < 4 * PATIENCE_SECONDS + 20
+            assert time.monotonic() - began < 4 * TIMEOUT_SECONDS + 20
         status, told = Job(arguments, tmp_path / "tmp").end()
         assert status == 0, told
         assert_same(tmp_path, two_ranks.folder, tmp_path / "tmp")

@@ -17,13 +17,13 @@ from pydantic import BaseModel
 from video_vae.cli import main
 from video_vae.config import Config, load_config, parse_config
 from video_vae.config.runs import resolve
-from video_vae.config.types import MOST
+from video_vae.config.types import MAX
 from video_vae.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = {"package": "clips", "version": "1", "sha256": "0" * 64, "members": ["*"]}
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, -1, 0, 1, 7, 1.5, -0.0, 10**30, -(10**30), MOST + 1, 10**400),
+    *(None, True, False, -1, 0, 1, 7, 1.5, -0.0, 10**30, -(10**30), MAX + 1, 10**400),
     *(math.nan, math.inf, -math.inf, 1e308, -1e308, 1e-320, "nan", "inf", "1e3", "1e999", "0x10", "yes"),
     *(
         "",

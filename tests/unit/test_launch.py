@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from video_vae.distributed.gpu_locks import claim
+from video_vae.distributed.gpu_locks import acquire_gpus
 from video_vae.errors import UserError
 from video_vae.launch import main, minutes_left, node_arguments, srun_command, torchrun_arguments, with_deadline
 
@@ -129,18 +129,18 @@ def test_jobs_on_one_machine_take_different_gpus(probe: str, monkeypatch: pytest
     try:
         assert first.stdout is not None and first.stdout.readline() == "0\n"
         folder = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0], f"video-vae-gpus-{os.getuid()}")
-        assert claim(1, ["0", "1"], folder) == ["1"]
+        assert acquire_gpus(1, ["0", "1"], folder) == ["1"]
         with pytest.raises(UserError, match="1 of 1 GPUs did not come free"):
-            claim(1, ["0"], folder, patience=0.1)
+            acquire_gpus(1, ["0"], folder, timeout=0.1)
     finally:
         first.kill()
         first.wait()
-    assert claim(1, ["0"], folder) == ["0"]
+    assert acquire_gpus(1, ["0"], folder) == ["0"]
 
 
 def test_more_gpus_than_there_are_say_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="8 GPUs wanted, 2 visible; lower the rule's `gpu`"):
-        claim(8, ["0", "1"], tmp_path)
+        acquire_gpus(8, ["0", "1"], tmp_path)
 
 
 @pytest.mark.parametrize(

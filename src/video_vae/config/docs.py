@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from video_vae.config import Config
-from video_vae.config.types import LEAST, MOST
+from video_vae.config.types import MAX, MIN
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 
@@ -133,8 +133,8 @@ def _bounds(metadata: Any) -> str:
     for part in metadata:
         for holder in (part, *getattr(part, "metadata", ())):
             found |= {name: value for name in signs if (value := getattr(holder, name, None)) is not None}
-    shown = {name: value for name, value in found.items() if abs(value) != MOST}  # no range, but a slip of the pen
-    if shown.get("ge") == LEAST:
+    shown = {name: value for name, value in found.items() if abs(value) != MAX}  # no range, but a slip of the pen
+    if shown.get("ge") == MIN:
         shown = {"gt": 0} | {name: value for name, value in shown.items() if name != "ge"}
     return "".join(f" {signs[name]} {_number(value)}," for name, value in shown.items()).rstrip(",")
 

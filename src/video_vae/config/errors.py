@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from video_vae.errors import one_line
 
-MOST_PROBLEMS = 5
+MAX_PROBLEMS = 5
 """Problems named in one line; the next run names the rest."""
 _LIMITED = reprlib.Repr()
 _LIMITED.maxstring = _LIMITED.maxother = _LIMITED.maxlong = 60
@@ -58,5 +58,5 @@ def _line(problem: Any, model: type[BaseModel]) -> str:
 def explain(error: ValidationError, model: type[BaseModel], origin: str) -> str:
     """Say in one line what is wrong with a config and which key to change."""
     problems = error.errors(include_url=False)
-    more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
-    return f"{origin}: " + "; ".join(_line(problem, model) for problem in problems[:MOST_PROBLEMS]) + more
+    more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+    return f"{origin}: " + "; ".join(_line(problem, model) for problem in problems[:MAX_PROBLEMS]) + more

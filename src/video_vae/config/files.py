@@ -12,7 +12,7 @@ import yaml
 from video_vae.errors import UserError
 
 MERGE = "tag:yaml.org,2002:merge"
-LARGEST_BYTES = 10_000_000
+MAX_BYTES = 10_000_000
 """A longer file is no config: its YAML would take minutes to read."""
 
 
@@ -40,6 +40,11 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def is_json_text(source: object) -> bool:
+    """Tell whether a config is given as the text of a JSON object, not as the path of a file."""
+    return str(source).lstrip().startswith("{")
+
+
 def read_settings(source: str | Path) -> Any:
     """Read a YAML file, or a JSON object given as text; an empty file gives no settings.
 
@@ -47,15 +52,15 @@ def read_settings(source: str | Path) -> Any:
         UserError: if the file is missing or cannot be read, or a key is given twice.
     """
     text = str(source)
-    if text.lstrip().startswith("{"):
+    if is_json_text(source):
         try:
             return json.loads(text, object_pairs_hook=_pairs)
         except (ValueError, RecursionError) as error:
             raise UserError(f"config given as JSON is not JSON: {_line(error)}; give an object of settings") from None
     try:
         path = Path(source)
-        if path.stat().st_size > LARGEST_BYTES:
-            raise UserError(f"config {source} has more than {LARGEST_BYTES:,} bytes; give a YAML file of settings")
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"config {source} has more than {MAX_BYTES:,} bytes; give a YAML file of settings")
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise UserError(f"config {source}: {error.strerror}; give a YAML file such as config/demo.yaml") from None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from video_vae.config.types import (
-    MOST,
+    MAX,
     STAGES,
     Count,
     Jobs,
@@ -72,7 +72,7 @@ class Evaluation(Settings):
     """TorchScript file of the feature net (I3D) of rFVD, which is computed only where one is given."""
     fvd_sha256: Sha256 | None = None
     """Hash that the feature net must have; needed with `fvd_weights`."""
-    fvd_frames: Annotated[int, BeforeValidator(not_bool), Field(ge=MIN_FVD_FRAMES, le=MOST)] = 16
+    fvd_frames: Annotated[int, BeforeValidator(not_bool), Field(ge=MIN_FVD_FRAMES, le=MAX)] = 16
     """Frames of a sample of rFVD; clips are cut into as many samples as they hold."""
     stages: Annotated[tuple[StageName, ...], Field(min_length=1), Unique] = STAGES
     """Stages whose weights are reconstructed with and scored."""

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from video_vae.config.data import Data, Latents, Package
 from video_vae.config.errors import explain
-from video_vae.config.files import read_settings
+from video_vae.config.files import is_json_text, read_settings
 from video_vae.config.model import Model, Spatial
 from video_vae.config.results import Evaluation, Reconstruction, Report
 from video_vae.config.stages import Stages
@@ -95,5 +95,5 @@ def load_config(source: str | Path) -> Config:
         UserError: if the file is missing, is not YAML or holds a wrong setting.
     """
     text = str(source)
-    origin = "config given as JSON" if text.lstrip().startswith("{") else text
+    origin = "config given as JSON" if is_json_text(source) else text
     return parse_config(read_settings(source), origin)

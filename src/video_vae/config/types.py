@@ -14,9 +14,9 @@ StageName = Literal["stage1", "stage2", "stage3"]
 Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 
-MOST = 1_000_000_000
+MAX = 1_000_000_000
 """Largest count and number: beyond is a slip of the pen, which would overflow somewhere far from the config."""
-LEAST = 1e-12
+MIN = 1e-12
 """Smallest number that must not be zero."""
 RESERVED = frozenset({"benchmarks", "latents"})
 """Folders of `results` that no run may be named after."""
@@ -88,11 +88,11 @@ def check_groups(groups: int, widths: Iterable[int], name: str) -> None:
 
 
 Share = Annotated[float, BeforeValidator(not_bool), Field(ge=0, le=1, allow_inf_nan=False)]
-Weight = Annotated[float, BeforeValidator(not_bool), Field(ge=0, le=MOST, allow_inf_nan=False)]
-Positive = Annotated[float, BeforeValidator(not_bool), Field(ge=LEAST, le=MOST, allow_inf_nan=False)]
-Real = Annotated[float, BeforeValidator(not_bool), Field(ge=-MOST, le=MOST, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=MOST)]
-Natural = Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=MOST)]
+Weight = Annotated[float, BeforeValidator(not_bool), Field(ge=0, le=MAX, allow_inf_nan=False)]
+Positive = Annotated[float, BeforeValidator(not_bool), Field(ge=MIN, le=MAX, allow_inf_nan=False)]
+Real = Annotated[float, BeforeValidator(not_bool), Field(ge=-MAX, le=MAX, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=MAX)]
+Natural = Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=MAX)]
 Jobs = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=10_000)]
 Width = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=8192)]
 Depth = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=64)]

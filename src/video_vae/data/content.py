@@ -13,7 +13,7 @@ from video_vae.files import sha256_file
 
 Reason = Literal["unreadable", "truncated", "too short", "too small", "duplicate", "missing", "changed", "outside"]
 
-LARGEST_PIXELS = 1 << 27
+MAX_PIXELS = 1 << 27
 """Largest frame that is decoded, in pixels: a few bytes can announce one that fills the memory."""
 
 _HASH = re.compile("[0-9a-f]{16}")
@@ -78,12 +78,12 @@ def check_exists(path: str | Path) -> None:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise a MediaError where frames have more than `LARGEST_PIXELS`."""
-    if width * height > LARGEST_PIXELS:
-        raise MediaError("unreadable", f"frames of {width}x{height} pixels, more than {LARGEST_PIXELS:,}")
+    """Raise a MediaError where frames have more than `MAX_PIXELS`."""
+    if width * height > MAX_PIXELS:
+        raise MediaError("unreadable", f"frames of {width}x{height} pixels, more than {MAX_PIXELS:,}")
 
 
-def refuse_gone(clip: Clip, error: MediaError) -> None:
+def raise_if_source_missing(clip: Clip, error: MediaError) -> None:
     """Stop where a clip's file is not there: going on without it would make another result than the table stands for.
 
     Raises:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _SLUG_LENGTH = 80
 
-MOST_LOGGED = 20
+MAX_LOGGED = 20
 """Rejected files named in the log; rejected.csv has all."""
 
 
@@ -69,10 +69,10 @@ def complete_table(table: Path) -> list[Clip]:
 
 
 def _log_rejected(rejected: Sequence[Rejected]) -> None:
-    for row in rejected[:MOST_LOGGED]:
+    for row in rejected[:MAX_LOGGED]:
         log.warning("left out %s: %s (%s)", *map(one_line, (row.path, row.reason, row.detail)))
-    if len(rejected) > MOST_LOGGED:
-        log.warning("left out %d more files", len(rejected) - MOST_LOGGED)
+    if len(rejected) > MAX_LOGGED:
+        log.warning("left out %d more files", len(rejected) - MAX_LOGGED)
 
 
 def usable_clips(

@@ -25,7 +25,7 @@ OTHER_MEDIA_SUFFIXES = frozenset(
 _NAMED_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | OTHER_MEDIA_SUFFIXES | set(UNREAD_SUFFIXES)
 
 
-MOST_FRAMES = 1e9
+MAX_FRAMES = 1e9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,7 +205,7 @@ def _frames(values: Mapping[str, str], column: str) -> int | None:
         number = float(value)
     except ValueError:
         number = -1.0
-    if not 0 <= number < MOST_FRAMES or number != int(number):
+    if not 0 <= number < MAX_FRAMES or number != int(number):
         raise ValueError(f"{column} is {value!r}, not a number of frames")
     return int(number)
 

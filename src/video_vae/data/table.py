@@ -55,7 +55,7 @@ _OPTIONAL = frozenset({"handling"})
 """Columns that the tables of earlier versions lack."""
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 """What a clip may be called: files are named after it."""
-MOST = 10**12
+MAX = 10**12
 _INTEGERS = ("start_frame", "num_frames", "height", "width", "resolution")
 
 
@@ -127,7 +127,7 @@ def _impossible(values: dict[str, Any]) -> str:
     if not SAFE_ID.fullmatch(values["clip_id"]):
         return f"clip_id is {values['clip_id']!r}, not a name for files"
     for name in _INTEGERS:
-        if not (0 if name == "start_frame" else 1) <= values[name] < MOST:
+        if not (0 if name == "start_frame" else 1) <= values[name] < MAX:
             return f"{name} is {values[name]}, which no file has"
     rates = {"fps": values["fps"] or 1.0, "aspect_ratio": values["aspect_ratio"]}
     wrong = next((name for name, value in rates.items() if not (math.isfinite(value) and value > 0)), "")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from video_vae.errors import UserError
 
-PATIENCE_SECONDS = 600.0
+TIMEOUT_SECONDS = 600.0
 """A job that started too early waits so long for one that is about to end."""
 
 
@@ -25,8 +25,8 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def claim(
-    wanted: int, gpus: Sequence[str], folder: Path | None = None, patience: float = PATIENCE_SECONDS
+def acquire_gpus(
+    wanted: int, gpus: Sequence[str], folder: Path | None = None, timeout: float = TIMEOUT_SECONDS
 ) -> list[str]:
     """Take GPUs that no other job of this user holds, until this process and all that it starts have ended.
 
@@ -37,7 +37,7 @@ def claim(
         raise UserError(f"{wanted} GPUs wanted, {len(gpus)} visible; lower the rule's `gpu` and `ranks` in the profile")
     folder = folder or Path(tempfile.gettempdir(), f"video-vae-gpus-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout
     while True:
         held = _held(wanted, gpus, folder)
         if len(held) == wanted:
@@ -49,7 +49,7 @@ def claim(
             os.close(descriptor)
         if time.monotonic() > until:
             raise UserError(
-                f"{wanted} of {len(gpus)} GPUs did not come free in {patience:.0f} s; "
+                f"{wanted} of {len(gpus)} GPUs did not come free in {timeout:.0f} s; "
                 "set `resources: gpu=` in the profile to the number that this machine has"
             )
         time.sleep(0.2)

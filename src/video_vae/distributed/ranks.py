@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from video_vae.distributed.device import pick_device
-from video_vae.distributed.watchdog import Watch, patience_seconds
+from video_vae.distributed.watchdog import Watch, timeout_seconds
 from video_vae.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -35,12 +35,12 @@ class Ranks:
     """Ends the ranks when one of them hangs; none where there is one rank only."""
 
     @property
-    def first(self) -> bool:
-        """Tell whether this is the process that writes files."""
+    def is_main(self) -> bool:
+        """Tell whether this is rank 0, the process that writes files."""
         return self.rank == 0
 
     @property
-    def many(self) -> bool:
+    def is_distributed(self) -> bool:
         """Tell whether there is more than one process."""
         return self.world_size > 1
 
@@ -51,15 +51,15 @@ class Ranks:
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of a float64 vector over all ranks, in place on the CPU; every rank gets the same."""
-        if self.many:
+        if self.is_distributed:
             moved = values.to(self.device)
             dist.all_reduce(moved)
             return moved.cpu()
         return values
 
-    def from_first(self, value: Any) -> Any:
-        """Return what the first rank passes."""
-        if not self.many:
+    def broadcast(self, value: Any) -> Any:
+        """Return what the main rank passes, on every rank."""
+        if not self.is_distributed:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0)
@@ -67,15 +67,15 @@ class Ranks:
 
     def gather(self, value: Any) -> list[Any]:
         """Return what each rank passes, in the order of the ranks."""
-        if not self.many:
+        if not self.is_distributed:
             return [value]
         box: list[Any] = [None] * self.world_size
         dist.all_gather_object(box, value)
         return box
 
-    def wait(self) -> None:
-        """Wait until all ranks are here."""
-        if self.many:
+    def barrier(self) -> None:
+        """Wait until all ranks have reached this call."""
+        if self.is_distributed:
             dist.barrier()
 
     def share(self, global_batch: int, micro_batch: int, stage: str) -> tuple[range, int]:
@@ -109,10 +109,10 @@ def set_threads(local_world_size: int) -> int:
 
 
 @contextmanager
-def started_ranks(device: str = "auto", patience: timedelta | None = None) -> Iterator[Ranks]:
+def started_ranks(device: str = "auto", timeout: timedelta | None = None) -> Iterator[Ranks]:
     """Join the other ranks (NCCL on GPUs, gloo on CPUs) for a while; one rank where torchrun did not start this.
 
-    `patience` is how long ranks wait for each other where each does work of its own. Where it is not given they do the
+    `timeout` is how long ranks wait for each other where each does work of its own. Where it is not given they do the
     same work together, and one that gets no further than the others ends them all after VIDEO_VAE_PATIENCE seconds. A
     rank that is stopped ends them in any case.
 
@@ -128,9 +128,9 @@ def started_ranks(device: str = "auto", patience: timedelta | None = None) -> It
         yield Ranks(device=place)
         return
     # torch's own limit comes last: it ends the ranks without a word on which one hangs.
-    limit = patience or timedelta(seconds=3 * patience_seconds())
+    limit = timeout or timedelta(seconds=3 * timeout_seconds())
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=limit)
-    watch = Watch(dist.get_rank(), world_size, in_step=patience is None)
+    watch = Watch(dist.get_rank(), world_size, in_step=timeout is None)
     try:
         yield Ranks(rank=dist.get_rank(), world_size=world_size, device=place, watch=watch)
         # Without a barrier a rank that leaves early can abort the others.

@@ -21,9 +21,9 @@ import torch.distributed as dist
 
 from video_vae.distributed.parent_death import end_with
 
-PATIENCE = "VIDEO_VAE_PATIENCE"
+TIMEOUT = "VIDEO_VAE_PATIENCE"
 """Environment variable: seconds after which a rank counts as hanging."""
-PATIENCE_SECONDS = 600.0
+TIMEOUT_SECONDS = 600.0
 """What it is where the variable is not set: more than the slowest checkpoint, compilation or file should take."""
 ROUNDS = 60
 """How often the thread looks in that time."""
@@ -40,19 +40,19 @@ class Seen:
     beats: int
     """Rounds of its thread."""
     marks: int
-    """Places that its work reached."""
+    """Points in the program that its work reached."""
     place: str
     """The last of them."""
     host: str
     pid: int
 
 
-def patience_seconds() -> float:
+def timeout_seconds() -> float:
     """Return how long ranks wait for one that does not answer, in seconds."""
     try:
-        return max(1.0, float(os.environ.get(PATIENCE, "")))
+        return max(1.0, float(os.environ.get(TIMEOUT, "")))
     except ValueError:
-        return PATIENCE_SECONDS
+        return TIMEOUT_SECONDS
 
 
 class Watch:
@@ -68,10 +68,10 @@ class Watch:
         self._rank, self._in_step = rank, in_step
         self._watched = range(world_size) if rank < WATCHERS else range(rank, rank + 1)
         self._world_size = world_size
-        self._patience = patience_seconds()
+        self._timeout = timeout_seconds()
         self._marks, self._place = 0, "the start"
         self._done = threading.Event()
-        limit = timedelta(seconds=self._patience)
+        limit = timedelta(seconds=self._timeout)
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         # A connection of its own: the other one is busy while this rank waits.
         self._store = dist.TCPStore(address, port, None, False, limit, wait_for_workers=False)
@@ -93,7 +93,7 @@ class Watch:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        pause = self._patience / ROUNDS
+        pause = self._timeout / ROUNDS
         idle, marks, beats = 0, -1, 0
         silent = dict.fromkeys(self._watched, 0)
         before: dict[int, Seen] = {}
@@ -128,7 +128,7 @@ class Watch:
         return {rank: Seen(**json.loads(value)) for rank, value in zip(there, values, strict=True)}
 
     def _give_up(self, now: dict[int, Seen], stopped: list[int]) -> None:
-        waited = f"{self._patience:.0f} s"
+        waited = f"{self._timeout:.0f} s"
         if stopped:
             names = " and ".join(
                 f"rank {rank} on {now[rank].host} (process {now[rank].pid})" if rank in now else f"rank {rank}"

@@ -25,7 +25,7 @@ DISK_GB, DISK_NEEDED_GB = 20.0, 1.0
 """Free disk below which it is said to be little, and below which nothing can be written."""
 MEMORY_GB = 6.0
 """Memory that the demo needs at its largest, with room."""
-PATIENCE_SECONDS = 4.0
+TIMEOUT_SECONDS = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +213,7 @@ def _unreached(address: str) -> str:
     """Say why a server does not answer; empty where it does, even if it refuses."""
     try:
         request = urllib.request.Request(address, method="HEAD")  # noqa: S310 (the user's own address)
-        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
             return ""
     except urllib.error.HTTPError as error:
         return "" if error.code < 500 else f"status {error.code}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from video_vae.config import STAGES, load_config
+from video_vae.config.files import is_json_text
 from video_vae.config.runs import data_owner, stage_owner
 from video_vae.data.open_table import read_table
 from video_vae.data.storage import write_preview
@@ -128,7 +129,7 @@ def open_study(config: str, folder: str | Path = ".", threads: int | None = None
         UserError: if the run is not there, has no model of the last stage yet, or held out no video.
     """
     root = Path(folder).resolve()
-    settings = load_config(config if config.lstrip().startswith("{") else root / config)
+    settings = load_config(config if is_json_text(config) else root / config)
     results = load_results(settings, root / "results")
     owner = stage_owner(results.settings, settings.experiment, STAGES[-1])
     if threads is not None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from video_vae.config import Config, load_config
-from video_vae.data.content import refuse_gone
+from video_vae.data.content import raise_if_source_missing
 from video_vae.data.open_table import read_table
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
@@ -166,7 +166,7 @@ def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path) -> dict[str,
             try:
                 _encode_part(clip, encoder, _part(clip, encoder, output), bar)
             except MediaError as error:
-                refuse_gone(clip, error)
+                raise_if_source_missing(clip, error)
                 failed[clip.clip_id] = str(error)
                 log.warning("%s (%s) is left out: %s", clip.clip_id, clip.path, error)
     return failed

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from video_vae.cli import main_for
 from video_vae.config import Config, load_config
-from video_vae.data.content import refuse_gone
+from video_vae.data.content import raise_if_source_missing
 from video_vae.data.open_table import read_table
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 WINDOW = 33
 """Frames encoded at once where the model has no chunks."""
-PATIENCE = timedelta(days=7)
+TIMEOUT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def measure(model: Any, reader: _Reader, clips: Sequence[Clip]) -> Measured:
             for latents in reader.windows(clip):
                 whole.add(model.temporal.encode(latents).latent_dist, latents.shape[2])
         except MediaError as error:
-            refuse_gone(clip, error)
+            raise_if_source_missing(clip, error)
             log.warning("%s (%s) is left out: %s", clip.clip_id, clip.path, error)
             whole = Measured(failed={clip.clip_id: str(error)})
         measured.take(whole)
@@ -162,12 +162,12 @@ def run(args: argparse.Namespace) -> None:
     started = time.time()
     config = load_config(args.config)
     clips = read_table(args.data_path)
-    with started_ranks(args.device, PATIENCE) as ranks:
+    with started_ranks(args.device, TIMEOUT) as ranks:
         model: Any = load_checkpoint(args.ckpt_path, config, args.spatial)
         cache = _cache(args, config, model)
         reader = _Reader(model.to(ranks.device), config, cache, ranks.device)
         parts = ranks.gather(measure(model, reader, clips[ranks.rank :: ranks.world_size]))
-        if not ranks.first:
+        if not ranks.is_main:
             return
         result = summary(parts, args.data_path)
         write_json_atomic(args.output, result)

@@ -24,13 +24,13 @@ from video_vae.metrics.pwcnet import PWCNet
 from video_vae.weights.tensors import misfits, read_tensors
 
 FlowKind = Literal["auto", "pwcnet", "raft", "dis"]
-DIS_SMALLEST = 12
+DIS_MIN_SIDE = 12
 """Smallest side of a frame that DIS takes, in pixels."""
-RAFT_SMALLEST, RAFT_MULTIPLE = 128, 8
+RAFT_MIN_SIDE, RAFT_MULTIPLE = 128, 8
 PIXELS_AT_ONCE = 1 << 20
 """Pixels that a flow net is given at once: bounds its memory."""
 TIMEOUT = 60.0
-LARGEST_BYTES = 2_000_000_000
+MAX_BYTES = 2_000_000_000
 
 
 class Flow(Protocol):
@@ -50,9 +50,9 @@ class DIS:
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the flow of each pair, computed on the CPU, one pair a thread."""
-        if min(first.shape[-2:]) < DIS_SMALLEST:
+        if min(first.shape[-2:]) < DIS_MIN_SIDE:
             raise UserError(
-                f"DIS flow needs frames of at least {DIS_SMALLEST}x{DIS_SMALLEST} pixels; leave flolpips out"
+                f"DIS flow needs frames of at least {DIS_MIN_SIDE}x{DIS_MIN_SIDE} pixels; leave flolpips out"
             )
         pairs = list(zip(_grey(first), _grey(second), strict=True))
         with _one_cv2_thread(), ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
@@ -110,7 +110,7 @@ class RAFT(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the flow of each pair, (B,2,H,W) in pixels; sides are resized to what the net takes."""
         height, width = first.shape[-2:]
-        size = tuple(max(RAFT_SMALLEST, -(-side // RAFT_MULTIPLE) * RAFT_MULTIPLE) for side in (height, width))
+        size = tuple(max(RAFT_MIN_SIDE, -(-side // RAFT_MULTIPLE) * RAFT_MULTIPLE) for side in (height, width))
         pair = torch.cat([first, second]).float() * 2.0 - 1.0
         resized = functional.interpolate(pair, size=size, mode="bilinear", align_corners=False)
         flow = self.net(*resized.chunk(2))[-1]
@@ -201,7 +201,7 @@ def _download(address: str, sha256: str, target: Path) -> None:
             with aside.open("wb") as stream:
                 while block := answer.read(1 << 20):
                     stream.write(block)
-                    if stream.tell() > LARGEST_BYTES:
+                    if stream.tell() > MAX_BYTES:
                         raise UserError(f"{address} is larger than any flow net's weights; correct the address")
             if sha256_file(aside) != sha256:
                 raise UserError(f"{address} has another sha256 than {sha256}; correct the hash or the address")

@@ -23,7 +23,7 @@ EPSILON = 1e-10
 MEAN = (-0.030, -0.088, -0.188)
 DEVIATION = (0.458, 0.448, 0.450)
 CHANNELS: dict[str, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
-SMALLEST: dict[str, int] = {"alex": 31, "vgg": 16}
+MIN_SIDE: dict[str, int] = {"alex": 31, "vgg": 16}
 """Smallest side of a frame that the last pooling still takes, in pixels."""
 
 
@@ -132,8 +132,8 @@ class LPIPS(nn.Module):
         Raises:
             ValueError: if the frames are too small for the backbone.
         """
-        if min(frames.shape[-2:]) < SMALLEST[self.kind]:
-            side = SMALLEST[self.kind]
+        if min(frames.shape[-2:]) < MIN_SIDE[self.kind]:
+            side = MIN_SIDE[self.kind]
             raise ValueError(f"LPIPS-{self.kind} needs frames of at least {side}x{side} pixels")
         values = self.scaling_layer(frames.contiguous(memory_format=torch.channels_last))
         layers = []

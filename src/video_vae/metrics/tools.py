@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from video_vae.config import Metric
 from video_vae.data.transform import Frames
 from video_vae.errors import UserError
-from video_vae.metrics.flow import DIS, DIS_SMALLEST, Flow
-from video_vae.metrics.lpips import LPIPS, SMALLEST, NetName, load_lpips
+from video_vae.metrics.flow import DIS, DIS_MIN_SIDE, Flow
+from video_vae.metrics.lpips import LPIPS, MIN_SIDE, NetName, load_lpips
 from video_vae.metrics.structural import WINDOW
 
-Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
-METRICS: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker")
+METRICS: tuple[Metric, ...] = get_args(Metric)
 NETS: Mapping[str, NetName] = {"lpips": "alex", "flolpips": "alex", "lpips_vgg": "vgg"}
 """The LPIPS net that a metric needs."""
 
@@ -55,11 +55,11 @@ class Tools:
         Raises:
             UserError: naming the metric and the size that it needs.
         """
-        needs = {"ssim": WINDOW, **{metric: SMALLEST[net] for metric, net in NETS.items()}}
+        needs = {"ssim": WINDOW, **{metric: MIN_SIDE[net] for metric, net in NETS.items()}}
         for metric in self.metrics:
             side = needs.get(metric, 1)
             if metric == "flolpips" and isinstance(self.flow, DIS):
-                side = max(side, DIS_SMALLEST)
+                side = max(side, DIS_MIN_SIDE)
             if min(height, width) < side:
                 raise UserError(f"{height}x{width} pixels are too small for {metric}, which needs {side}x{side}")
 

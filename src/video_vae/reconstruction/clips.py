@@ -13,7 +13,7 @@ from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, resize_crop
 from video_vae.data.video import MediaError, read_clip
 from video_vae.provenance import fingerprint
-from video_vae.reconstruction.index import Places
+from video_vae.reconstruction.index import OutputPaths
 from video_vae.reconstruction.variants import Variants, piece_frames
 
 IMAGE_FPS = 1.0
@@ -21,11 +21,11 @@ IMAGE_FPS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Maker:
+class ClipReconstructor:
     """Everything that shapes the clips of a run."""
 
     variants: Variants
-    places: Places
+    paths: OutputPaths
     resolution: tuple[int, int]
     zoom: float = 1.0
     frame_interval: int
@@ -49,22 +49,22 @@ class Maker:
         Raises:
             MediaError: if the clip cannot be decoded. Nothing of it is left then.
         """
-        self.places.discard(clip.clip_id)
+        self.paths.discard(clip.clip_id)
         try:
             hashes = self._write(clip, on_frames)
         except MediaError:
-            self.places.discard(clip.clip_id)
+            self.paths.discard(clip.clip_id)
             raise
         row = self._row(clip, hashes)
-        self.places.keep(clip.clip_id, self.fingerprint(clip), row)
+        self.paths.keep(clip.clip_id, self.fingerprint(clip), row)
         return row
 
     def _write(self, clip: Clip, on_frames: Callable[[int], Any]) -> dict[str, str]:
         with ExitStack() as stack:
             files = {name: stack.enter_context(self._lossless(clip, name)) for name in self.variants.names}
             shown = {}
-            if self.places.previews:
-                paths = {name: self.places.preview(clip.clip_id, name) for name in self.variants.names}
+            if self.paths.previews:
+                paths = {name: self.paths.preview(clip.clip_id, name) for name in self.variants.names}
                 shown = {
                     name: stack.enter_context(PreviewWriter(path, self._fps(clip))) for name, path in paths.items()
                 }
@@ -86,7 +86,7 @@ class Maker:
             "frame_interval": self.frame_interval,
             "fingerprint": self.fingerprint(clip),
         }
-        path = self.places.clip(clip.clip_id, variant)
+        path = self.paths.clip(clip.clip_id, variant)
         return LosslessWriter(path, self._fps(clip), frames=len(self.indices(clip)), meta=meta)
 
     def first_frames(self, clip: Clip, count: int) -> Frames:

@@ -22,7 +22,7 @@ FAILED_COLUMNS = ("clip_id", "path", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class OutputPaths:
     """The files of one run's clips."""
 
     name: Path

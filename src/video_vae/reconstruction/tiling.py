@@ -12,7 +12,7 @@ from video_vae.data.table import Clip
 from video_vae.data.transform import Frames
 from video_vae.data.video import MediaError
 from video_vae.models.tiling import Tiling
-from video_vae.reconstruction.clips import Maker
+from video_vae.reconstruction.clips import ClipReconstructor
 from video_vae.reconstruction.variants import ModelVariants
 
 log = logging.getLogger(__name__)
@@ -21,13 +21,15 @@ FRAMES = 17
 """Frames that are compared."""
 
 
-def tiling_error(maker: Maker, variants: ModelVariants, tiling: Tiling, clips: Sequence[Clip]) -> dict[str, Any]:
+def tiling_error(
+    reconstructor: ClipReconstructor, variants: ModelVariants, tiling: Tiling, clips: Sequence[Clip]
+) -> dict[str, Any]:
     """Compare both ways on the first readable clip: at most two tiles a side of its middle, at most 17 frames.
 
     Returns what was compared, the PSNR of one against the other (null where they are equal), their largest difference
     in 8-bit levels, and the PSNR of each against the source.
     """
-    found = _sample(maker, clips)
+    found = _sample(reconstructor, clips)
     if found is None:
         return {}
     clip, frames = found
@@ -52,10 +54,10 @@ def tiling_error(maker: Maker, variants: ModelVariants, tiling: Tiling, clips: S
     }
 
 
-def _sample(maker: Maker, clips: Sequence[Clip]) -> tuple[Clip, Frames] | None:
+def _sample(reconstructor: ClipReconstructor, clips: Sequence[Clip]) -> tuple[Clip, Frames] | None:
     for clip in clips:
         try:
-            return clip, maker.first_frames(clip, FRAMES)
+            return clip, reconstructor.first_frames(clip, FRAMES)
         except MediaError as error:
             log.warning("the error of tiling is not measured on %s: %s", clip.clip_id, error)
     return None

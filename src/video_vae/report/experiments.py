@@ -12,20 +12,20 @@ from video_vae.config import runs as config_runs
 from video_vae.report import compare, figures, training_figures
 from video_vae.report.compare import Difference, Row
 from video_vae.report.provenance_view import flatten, written
-from video_vae.report.sections import Shelf, metric_cell
+from video_vae.report.sections import FigureWriter, metric_cell
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, MISSING, counted, duration, stage_label
 from video_vae.report.timeline import lay_out
 
 
-def experiments_section(results: Results, shelf: Shelf) -> dict[str, Any] | None:
+def experiments_section(results: Results, writer: FigureWriter) -> dict[str, Any] | None:
     """Compare the experiments of a config; None where there is only one."""
     if len(results.experiments) < 2:
         return None
     base = results.experiments[0]
     section: dict[str, Any] = {"base": base, "others": [_described(results, name) for name in results.experiments[1:]]}
     section |= _scores(results)
-    section["intervals"] = _difference_figures(results, shelf)
+    section["intervals"] = _difference_figures(results, writer)
     panels = [panel for panel in training_figures.LOSSES if panel.held_out]
     shown = training_figures.panels_with_data(results.logs, panels)
     logs = {name: results.logs[results.logs["experiment"] == name] for name in results.experiments}
@@ -34,7 +34,7 @@ def experiments_section(results: Results, shelf: Shelf) -> dict[str, Any] | None
     if shown and len(logs) > 1:
         picture = training_figures.training_curves(lay_out(logs, "step"), shown)
         text = "Training and validation of the experiments, laid over each other"
-        section["curves"] = shelf.place("experiments_training", picture, text)
+        section["curves"] = writer.save("experiments_training", picture, text)
     return section
 
 
@@ -95,7 +95,7 @@ def _written(difference: Difference | None) -> dict[str, str]:
     return {} if difference is None else compare.written_difference(difference)
 
 
-def _difference_figures(results: Results, shelf: Shelf) -> list[str]:
+def _difference_figures(results: Results, writer: FigureWriter) -> list[str]:
     base = results.experiments[0]
     drawn = []
     for metric in METRICS.values():
@@ -106,7 +106,7 @@ def _difference_figures(results: Results, shelf: Shelf) -> list[str]:
         labels = [f"{d.first.experiment} − {base},\n{stage_label(d.first.stage).lower()}" for d in found]
         picture = figures.paired_differences(found, labels, gaps)
         text = f"Paired differences in {metric.label} from {base}, clip by clip"
-        drawn.append(shelf.place(f"experiments_{metric.key}", picture, text))
+        drawn.append(writer.save(f"experiments_{metric.key}", picture, text))
     return drawn
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from video_vae import __version__
-from video_vae.report import experiments, made, players, sections, strips, training_view
+from video_vae.report import experiments, players, reproducibility, sections, strips, training_view
 from video_vae.report.style import COLOURS
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, VARIANT_NOTES, variant_label
@@ -27,14 +27,14 @@ def render(
     configfile: str = "CONFIG.yaml",
 ) -> str:
     """Make the page as text: self-contained, no network. Figures are saved in a folder on the way."""
-    shelf = sections.Shelf(figures)
+    writer = sections.FigureWriter(figures)
     embedded, left_out = players.make_players(results, results.config.report.clips)
     shown, unread = strips.make_strips(results)
     context: dict[str, Any] = {
         "version": __version__,
         "head": sections.head(results),
         "hero": strips.hero(results),
-        "results": sections.results_section(results, shelf),
+        "results": sections.results_section(results, writer),
         "notes": [(variant_label(key), note) for key, note in VARIANT_NOTES.items()],
         "metrics": list(METRICS.values()),
         "metrics_csv": _download(results.root / "metrics.csv"),
@@ -45,11 +45,11 @@ def render(
         "strips_problems": unread,
         "error_ceiling": strips.ERROR_CEILING,
         "error_gradient": _gradient(),
-        "training": training_view.training_section(results, shelf),
-        "experiments": experiments.experiments_section(results, shelf),
-        "standing": made.standing_section(results),
-        "data": made.data_section(results),
-        "making": made.making_section(results, shelf, rulegraph, configfile),
+        "training": training_view.training_section(results, writer),
+        "experiments": experiments.experiments_section(results, writer),
+        "standing": reproducibility.published_section(results),
+        "data": reproducibility.data_section(results),
+        "making": reproducibility.reproducibility_section(results, writer, rulegraph, configfile),
         "style": _palette() + _asset("page.css"),
         "scripts": [_asset(name) for name in SCRIPTS],
     }

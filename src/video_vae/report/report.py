@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Make the page and its figures."""
     from video_vae.config import load_config
+    from video_vae.config.files import is_json_text
     from video_vae.files import atomic_path
     from video_vae.provenance import RECORD, run_record, write_json_atomic
     from video_vae.redaction import hide_secrets
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
 
     started = time.time()
     config = load_config(args.config)
-    given_as_text = str(args.config).lstrip().startswith("{")
+    given_as_text = is_json_text(args.config)
     configfile = args.configfile or ("CONFIG.yaml" if given_as_text else str(args.config))
     results = load_results(config, args.results)
     figures = args.figures or args.output.parent / "figures"

@@ -21,14 +21,14 @@ ORDER = {"stage1": 1, "stage2": 2, "stage3": 3, BASELINE: 9}
 VARIANT_ORDER = {"rec": 0, "spatial": 1, "repeat": 2, "mean": 3}
 
 
-class Shelf:
+class FigureWriter:
     """Saves each figure in a folder, as SVG and PDF, and hands it to the page."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._drawn = progress(desc="report", unit="figures", brief=True)
 
-    def place(self, name: str, figure: Figure, description: str) -> str:
+    def save(self, name: str, figure: Figure, description: str) -> str:
         """Save a figure and give it as inline SVG with a text alternative."""
         text = save_figure(figure, self.folder, name)
         self._drawn.update()
@@ -154,7 +154,7 @@ def metric_cell(row: pd.Series, metric: str) -> dict[str, str]:
     return {"text": number(row[metric], decimals), "interval": interval}
 
 
-def results_section(results: Results, shelf: Shelf) -> dict[str, Any]:
+def results_section(results: Results, writer: FigureWriter) -> dict[str, Any]:
     """Give the table of metrics, their intervals as figures, and the paired differences."""
     table = metrics_table(results)
     plotted = ordered_metrics(results)
@@ -178,8 +178,8 @@ def results_section(results: Results, shelf: Shelf) -> dict[str, Any]:
         complete = plotted.reindex(columns=[*plotted.columns, *_ends(metric.key, plotted)])
         picture = figures.metric_intervals(complete.dropna(subset=[metric.key]), metric.key)
         text = f"{metric.label} of every row of the table with its 95 % interval"
-        section["intervals"].append(shelf.place(f"metric_{metric.key}", picture, text))
-    section |= _spread_figures(results, shelf)
+        section["intervals"].append(writer.save(f"metric_{metric.key}", picture, text))
+    section |= _spread_figures(results, writer)
     found = compare.differences(results, compare.main_pairs(results))
     section["differences"] = difference_table(found, with_experiment=False)
     return section
@@ -199,22 +199,22 @@ def _row(row: pd.Series) -> Row:
     return Row(experiment=row["experiment"], stage=row["stage"], variant=row["variant"])
 
 
-def _spread_figures(results: Results, shelf: Shelf) -> dict[str, Any]:
+def _spread_figures(results: Results, writer: FigureWriter) -> dict[str, Any]:
     experiment = results.experiments[0]
     final = results.final_stage(experiment)
     if final is None:
         return {}
-    found: dict[str, Any] = {"over_time": over_time_figures(results, shelf)}
+    found: dict[str, Any] = {"over_time": over_time_figures(results, writer)}
     rec, spatial = (Row(experiment=experiment, stage=final, variant=v) for v in ("rec", "spatial"))
     pairs = pd.DataFrame({row.variant: compare.clip_values(results, row, "psnr") for row in (spatial, rec)})
     if len(pairs.dropna()):
         picture = figures.rec_against_spatial(pairs)
         text = "PSNR of each clip with the video VAE against the spatial VAE alone"
-        found["scatter"] = shelf.place("clips_rec_against_spatial", picture, text)
+        found["scatter"] = writer.save("clips_rec_against_spatial", picture, text)
     return found
 
 
-def over_time_figures(results: Results, shelf: Shelf) -> list[str]:
+def over_time_figures(results: Results, writer: FigureWriter) -> list[str]:
     """Draw PSNR against the frame's place in its clip for each stage of the base run, on one scale."""
     experiment = results.experiments[0]
     table = results.frames[results.frames["experiment"] == experiment]
@@ -231,7 +231,7 @@ def over_time_figures(results: Results, shelf: Shelf) -> list[str]:
         limits = (low - 2 * margin, high + margin)
         picture = figures.over_time(rows, stage_label(stage), results.config.model.chunk_frames, limits)
         text = f"PSNR against the frame of the clip after {stage_label(stage).lower()}"
-        drawn.append(shelf.place(f"psnr_over_time_{stage}", picture, text))
+        drawn.append(writer.save(f"psnr_over_time_{stage}", picture, text))
     return drawn
 
 

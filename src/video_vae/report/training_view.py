@@ -7,29 +7,29 @@ from typing import Any
 import pandas as pd
 
 from video_vae.report import training_figures
-from video_vae.report.sections import Shelf
+from video_vae.report.sections import FigureWriter
 from video_vae.report.style import PANEL_WIDTH
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, MISSING, duration, number, stage_label
 from video_vae.report.timeline import PLACE, Span, TimeLine, lay_out
 
 
-def training_section(results: Results, shelf: Shelf) -> dict[str, Any]:
+def training_section(results: Results, writer: FigureWriter) -> dict[str, Any]:
     """Give a table of what each stage of the base run did, and its logs as one time line."""
     base = results.experiments[0]
     logs = training_figures.with_shares(results.logs[results.logs["experiment"] == base])
     section: dict[str, Any] = {"stages": stage_rows(results), "time_line": None, "restarts": 0}
-    section["spatial"] = spatial_training(results, shelf)
+    section["spatial"] = spatial_training(results, writer)
     panels = training_figures.panels_with_data(logs, [*training_figures.LOSSES, *training_figures.MACHINE])
     if panels:
         picture = training_figures.training_curves(lay_out({base: logs}, "time"), panels)
         text = "Losses, validation, learning rate, throughput and memory of all stages along the running time"
-        section["time_line"] = shelf.place("training", picture, text)
+        section["time_line"] = writer.save("training", picture, text)
         section["restarts"] = int((logs["event"] == "resume").sum())
     return section
 
 
-def spatial_training(results: Results, shelf: Shelf) -> dict[str, str] | None:
+def spatial_training(results: Results, writer: FigureWriter) -> dict[str, str] | None:
     """Say how the small spatial VAE was trained, where it was and left a record."""
     record = next((run.record for run in results.runs if run.record.get("command") == "train-spatial"), None)
     if record is None:
@@ -51,7 +51,7 @@ def spatial_training(results: Results, shelf: Shelf) -> dict[str, str] | None:
         if shown:
             line = TimeLine(logs=logs, spans=(span,), label="Optimizer step")
             picture = training_figures.training_curves(line, shown, PANEL_WIDTH)
-            found["figure"] = shelf.place("training_spatial", picture, "Training of the spatial VAE")
+            found["figure"] = writer.save("training_spatial", picture, "Training of the spatial VAE")
     return found
 
 

@@ -21,7 +21,7 @@ from video_vae.report.terms import MISSING, counted, duration, number
 from video_vae.status.jobs import Job, Workflow, read_workflow, states
 from video_vae.status.stages import Stage, read_stages
 
-MOST_JOBS = 12
+MAX_JOBS = 12
 """Jobs of a kind that are listed; the rest are counted."""
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
@@ -146,19 +146,19 @@ def _job_lines(title: str, jobs: Sequence[Job]) -> Iterator[str]:
         return
     yield ""
     yield f"{title}:"
-    for job in jobs[:MOST_JOBS]:
+    for job in jobs[:MAX_JOBS]:
         slurm = f", SLURM job {job.slurm}" if job.slurm else ""
         yield f"  {job.name}{slurm}{': ' if job.says else ''}{''.join(job.says)[:160]}"
-    if len(jobs) > MOST_JOBS:
-        yield f"  and {len(jobs) - MOST_JOBS} more"
+    if len(jobs) > MAX_JOBS:
+        yield f"  and {len(jobs) - MAX_JOBS} more"
 
 
 def _failures(jobs: Sequence[Job]) -> Iterator[str]:
-    for job in jobs[:MOST_JOBS]:
+    for job in jobs[:MAX_JOBS]:
         yield ""
         again = f" after {job.attempts} attempts" if job.attempts > 1 else ""
         yield f"failed{again}: {job.name}{f', SLURM job {job.slurm}' if job.slurm else ''}"
         yield from (f"  log: {name}" for name in job.logs)
         yield from (f"  | {line[:200]}" for line in job.says)
-    if len(jobs) > MOST_JOBS:
-        yield f"and {len(jobs) - MOST_JOBS} more failed"
+    if len(jobs) > MAX_JOBS:
+        yield f"and {len(jobs) - MAX_JOBS} more failed"

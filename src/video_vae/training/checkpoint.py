@@ -30,7 +30,7 @@ from video_vae.provenance import canonical_json
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 """A training waits so long for one that was told to end and is saving."""
 TENSORS = "state.safetensors"
 NOTE = "state.json"
@@ -68,7 +68,7 @@ class CheckpointStore:
         self.keep = keep
 
     @contextmanager
-    def locked(self, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
+    def locked(self, timeout: float = TIMEOUT_SECONDS) -> Iterator[None]:
         """Keep other processes out of the folder for a while, and clear what a killed one left half written.
 
         Raises:
@@ -77,14 +77,14 @@ class CheckpointStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as stream:
             try:
-                self._lock(stream, patience)
+                self._lock(stream, timeout)
             except OSError as error:
                 log.warning("%s cannot be locked (%s): do not start the same training twice", self.folder, error)
             clear_scratch(self.folder)
             yield
 
-    def _lock(self, stream: TextIO, patience: float) -> None:
-        until = time.monotonic() + patience
+    def _lock(self, stream: TextIO, timeout: float) -> None:
+        until = time.monotonic() + timeout
         waiting = False
         while True:
             try:
@@ -94,7 +94,7 @@ class CheckpointStore:
                 if time.monotonic() > until:
                     raise UserError(f"another process trains in {self.folder}; wait for it or stop it") from None
             if not waiting:
-                log.info("another process trains in %s: waiting %.0f s for its end", self.folder, patience)
+                log.info("another process trains in %s: waiting %.0f s for its end", self.folder, timeout)
                 waiting = True
             time.sleep(0.2)
 

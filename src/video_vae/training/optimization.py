@@ -24,23 +24,33 @@ class Optimization:
         stage: settings.
         total: steps of the stage.
         ranks: share the optimizer's state where the stage says so.
+        betas: AdamW's decay of the running averages of the gradient and of its square.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], stage: Stage, total: int, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        stage: Stage,
+        total: int,
+        ranks: Ranks,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
         self.parameters = dict(parameters)
         self.stage = stage
         self.total = total
         self.ranks = ranks
+        self.betas = betas
         self.optimizer = self._optimizer()
         self.average = None if stage.ema_decay is None else WeightAverage(self.parameters, stage.ema_decay)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         settings: dict[str, Any] = {
             "lr": self.stage.learning_rate,
+            "betas": self.betas,
             "weight_decay": self.stage.weight_decay,
             "fused": True,
         }
-        if self.stage.shard_optimizer and self.ranks.many:
+        if self.stage.shard_optimizer and self.ranks.is_distributed:
             return ZeroRedundancyOptimizer(self.parameters.values(), torch.optim.AdamW, **settings)
         return torch.optim.AdamW(self.parameters.values(), **settings)
 
@@ -61,7 +71,7 @@ class Optimization:
             self.average.update(step)
         return rate
 
-    def forget_gradients(self) -> None:
+    def zero_grad(self) -> None:
         """Drop the gradients."""
         for value in self.parameters.values():
             value.grad = None
@@ -70,7 +80,7 @@ class Optimization:
         """Return all tensors to save, on the first rank; called by all ranks, since the optimizer may be shared."""
         if isinstance(self.optimizer, ZeroRedundancyOptimizer):
             self.optimizer.consolidate_state_dict(to=0)
-        if not self.ranks.first:
+        if not self.ranks.is_main:
             return {}
         tensors = {f"model.{name}": value.detach() for name, value in self.parameters.items()}
         if self.average is not None:

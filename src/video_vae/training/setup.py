@@ -85,7 +85,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     """
     stage: Stage = getattr(config.stages, name)
     ranks.share(stage.global_batch, stage.micro_batch, name)
-    train, valid = ranks.from_first(_tables(inputs) if ranks.first else None)
+    train, valid = ranks.broadcast(_tables(inputs) if ranks.is_main else None)
     vae = _model(config, inputs)
     cache = _cache(config, stage, inputs, vae)
     source = _source(train, cache, config)
@@ -113,7 +113,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
         validator=_validator(loss, valid, cache, config, plan, ranks),
         max_failed_share=config.data.max_failed_share,
     )
-    identity = ranks.from_first(_identity(config, name, train, loss, inputs, cache) if ranks.first else None)
+    identity = ranks.broadcast(_identity(config, name, train, loss, inputs, cache) if ranks.is_main else None)
     facts = _facts(task, train, valid, cache) | {"lpips_sha256": identity["lpips"]}
     return Setup(task=task, fingerprint=fingerprint(identity), facts=facts)
 

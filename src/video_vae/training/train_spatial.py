@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -21,18 +20,20 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from video_vae.config import Config, Data, SpatialTraining, load_config
-from video_vae.data.content import refuse_gone
+from video_vae.config import Config, Data, SpatialTraining, Stage, load_config
+from video_vae.data.content import raise_if_source_missing
 from video_vae.data.open_table import read_table
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
+from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, path_record, run_record, write_json_atomic
-from video_vae.training.checkpoint import CheckpointStore, State, optimizer_state, optimizer_tensors
+from video_vae.training.checkpoint import CheckpointStore, State
+from video_vae.training.optimization import Optimization
 from video_vae.weights.loading import check_fits, save_model
 
 LOG = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def load_frames(clips: Sequence[Clip], smallest: int) -> tuple[list[Frames], lis
         try:
             frames = read_clip(clip)
         except MediaError as error:
-            refuse_gone(clip, error)
+            raise_if_source_missing(clip, error)
             LOG.warning("%s left out: %s", clip.path, error)
             continue
         height, width = frames.shape[1:3]
@@ -129,6 +130,17 @@ def moments(net: AutoencoderKL, x: Tensor) -> DiagonalGaussian:
     return DiagonalGaussian(net.quant_conv(net.encoder(x)))
 
 
+def as_stage(settings: SpatialTraining) -> Stage:
+    """Say the optimization as the settings of a stage: warm-up over 2 % of the steps, cosine decay, an average."""
+    return Stage(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        warmup_steps=max(1, settings.steps // 50),
+        schedule="cosine",
+        ema_decay=settings.ema_decay,
+    )
+
+
 class SpatialTrainer:
     """Train the net by L1 and KL, keep an average of its weights, resume where it was stopped."""
 
@@ -136,53 +148,41 @@ class SpatialTrainer:
         self.settings = config.spatial.training
         self.crops, self.held_out, self.store, self.seed = crops, held_out, store, config.seed
         self.net = build(self.settings, config.seed)
-        self.average = build(self.settings, config.seed).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
-        )
+        parameters, ranks = dict(self.net.named_parameters()), Ranks(device=torch.device("cpu"))
+        stage = as_stage(self.settings)
+        self.optimization = Optimization(parameters, stage, self.settings.steps, ranks, betas=(0.9, 0.99))
+        if self.optimization.average is None:
+            raise ValueError("the settings of the spatial VAE's training always have an average")
+        self.average = self.optimization.average
         self.step = 0
         self.log: list[dict[str, Any]] = []
-
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step: linear warm-up over 2 %, cosine decay to zero."""
-        total, warm = self.settings.steps, max(1, self.settings.steps // 50)
-        decay = 0.5 * (1 + math.cos(math.pi * step / total))
-        return self.settings.learning_rate * min(1.0, step / warm) * decay
 
     def train_step(self) -> dict[str, float]:
         """Take one optimizer step; return its losses."""
         self.step += 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
         x = self.crops.batch(self.step)
         posterior = moments(self.net, x)
         noise = torch.Generator().manual_seed(int(fingerprint([self.seed, self.step]), 16) % 2**63)
         error = (self.net.decode(posterior.sample(noise)).sample - x).abs().mean()
         kl = posterior.kl().mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimization.zero_grad()
         (error + self.settings.kl_weight * kl).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        norm = self.optimization.gradient_norm()
         if not torch.isfinite(norm):
             raise UserError(
                 f"train-spatial: non-finite gradient at step {self.step}; lower spatial.training.learning_rate"
             )
-        self.optimizer.step()
-        self._update_average()
+        self.optimization.step(self.step, norm)
         return {"l1": error.item(), "kl": kl.item(), "grad_norm": norm.item()}
 
     @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1 - decay)
-
-    @torch.no_grad()
     def validate(self) -> float | None:
-        """Return the mean PSNR in dB of the averaged weights on the held-out frames."""
+        """Return the mean PSNR in dB of the net, as its weights are, on the held-out frames."""
         if self.held_out is None:
             return None
         errors = []
         for frame in self.held_out.split(1):
-            out = self.average.decode(moments(self.average, frame).mode()).sample.clamp(-1, 1)
+            out = self.net.decode(moments(self.net, frame).mode()).sample.clamp(-1, 1)
             errors.append(((out - frame) / 2).square().mean())
         return float((-10 * torch.log10(torch.stack(errors))).mean())
 
@@ -197,31 +197,21 @@ class SpatialTrainer:
             bar.set_postfix(l1=f"{losses['l1']:.4f}", refresh=False)
             bar.update()
             if self.step % every == 0 or self.step == self.settings.steps:
-                row = {"step": self.step, "psnr": self.validate(), "seconds": time.monotonic() - began, **losses}
+                with self.average.applied():
+                    psnr = self.validate()
+                row = {"step": self.step, "psnr": psnr, "seconds": time.monotonic() - began, **losses}
                 LOG.info("step %(step)d: L1 %(l1).4f, held-out PSNR %(psnr)s dB", row)
                 self.log.append(row)
-                self._save()
+                self.store.save(State(step=self.step, tensors=self.optimization.state(), values={"log": self.log}))
         bar.close()
-
-    def _save(self) -> None:
-        tensors = optimizer_tensors(self.optimizer.state_dict(), self._names())
-        for part, net in (("net", self.net), ("average", self.average)):
-            tensors |= {f"{part}.{name}": value for name, value in net.state_dict().items()}
-        self.store.save(State(step=self.step, tensors=tensors, values={"log": self.log}))
 
     def _resume(self) -> None:
         state = self.store.newest()
         if state is None:
             return
-        for part, net in (("net", self.net), ("average", self.average)):
-            net.load_state_dict({name: state.tensors[f"{part}.{name}"] for name in net.state_dict()})
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict(optimizer_state(state.tensors, self._names(), groups))
+        self.optimization.load(state.tensors)
         self.step, self.log = state.step, state.values["log"]
         LOG.info("resumed after step %d, from %s", self.step, self.store.path(self.step))
-
-    def _names(self) -> list[str]:
-        return [name for name, _ in self.net.named_parameters()]
 
     @torch.no_grad()
     def normalise_latents(self) -> None:
@@ -230,10 +220,10 @@ class SpatialTrainer:
         Each latent channel then has mean 0 and variance 1 over training crops, and reconstructions stay the same.
         """
         batches = max(1, STATISTICS_CROPS // self.settings.batch)
-        means = torch.cat([moments(self.average, self.crops.batch(step)).mode() for step in range(1, batches + 1)])
+        means = torch.cat([moments(self.net, self.crops.batch(step)).mode() for step in range(1, batches + 1)])
         flat = means.double().transpose(0, 1).flatten(1)
         mean, std = flat.mean(1).float(), flat.std(1).float()
-        before, after = self.average.quant_conv, self.average.post_quant_conv
+        before, after = self.net.quant_conv, self.net.post_quant_conv
         after.bias += after.weight[:, :, 0, 0] @ mean
         after.weight *= std[None, :, None, None]
         before.weight[:4] /= std[:, None, None, None]
@@ -280,10 +270,10 @@ def run(args: argparse.Namespace) -> None:
     trainer = SpatialTrainer(config, crops, held_out, store)
     with store.locked():
         trainer.train()
-    trainer.normalise_latents()
     inputs = {"train": args.data_path} | ({"test": args.valid_path} if args.valid_path else {})
-    with atomic_path(args.output) as folder:
-        save_model(trainer.average, folder)
+    with trainer.average.applied(), atomic_path(args.output) as folder:
+        trainer.normalise_latents()
+        save_model(trainer.net, folder)
         record = run_record("train-spatial", config, inputs, started=started, psnr=trainer.validate(), log=trainer.log)
         record["outputs"] = {"model": path_record(folder, args.output)}
         write_json_atomic(folder / RECORD, record)

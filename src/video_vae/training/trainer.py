@@ -18,7 +18,7 @@ from tqdm import tqdm
 from video_vae.config import Stage
 from video_vae.data.content import gone
 from video_vae.distributed.ranks import Ranks
-from video_vae.errors import UserError
+from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.progress import progress
 from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
 from video_vae.training.checkpoint import CheckpointStore, State
@@ -32,8 +32,6 @@ from video_vae.training.validation import Validator
 
 log = logging.getLogger(__name__)
 
-TIME_UP_STATUS = 75
-"""Exit status where the time was up before the last step (EX_TEMPFAIL: start again to go on)."""
 FAIR_DRAWS = 100
 """The share of failed draws is taken of at least so many, so that one early failure is no reason to stop."""
 READ_AHEAD = 2
@@ -105,7 +103,7 @@ class Trainer:
         self._settled = ranks.world_size <= 2
 
     def _wrapped(self) -> torch.nn.Module:
-        if not self.ranks.many:
+        if not self.ranks.is_distributed:
             return self.task.loss
         devices = [self.ranks.device] if self.ranks.device.type == "cuda" else None
         return DistributedDataParallel(
@@ -144,7 +142,7 @@ class Trainer:
 
     def _bar(self, stack: ExitStack) -> tqdm[Any] | None:
         """Show the steps on the first rank while the stack is open."""
-        if not self.ranks.first:
+        if not self.ranks.is_main:
             return None
         bar = progress(total=self.task.steps, desc=self.task.name, unit="step", initial=self.counters.step)
         stack.callback(bar.close)
@@ -180,7 +178,7 @@ class Trainer:
         self.ranks.reached(f"reading the clips of step {batch.step}")
         if not self._settled:
             self._accumulate(batch)
-            self.optimization.forget_gradients()
+            self.optimization.zero_grad()
             self._settled = True
         losses, parts = self._accumulate(batch)
         self.ranks.reached(f"the gradients of step {batch.step}")
@@ -192,7 +190,7 @@ class Trainer:
         else:
             rate = 0.0
             self.counters.skipped += 1
-        self.optimization.forget_gradients()
+        self.optimization.zero_grad()
         self._clock.mark("optimizer")
         self.counters.step = batch.step
         self.counters.drawn += agreed.drawn
@@ -256,7 +254,7 @@ class Trainer:
             self.journal.write(
                 "gone_clip" if failure.gone else "failed_clip", batch.step, path=failure.path, reason=failure.reason
             )
-            if self.ranks.first and not failure.gone and failure.path not in self._reported:
+            if self.ranks.is_main and not failure.gone and failure.path not in self._reported:
                 log.warning("step %d: %s: %s; other clips take its place", batch.step, failure.path, failure.reason)
                 self._reported.add(failure.path)
         lost = next((failure for failure in failures if failure.gone), None)
@@ -285,16 +283,16 @@ class Trainer:
                 f"{text}; the weights of step {batch.step - 1} are kept in {self.store.folder}; lower the learning "
                 f"rate, or set stages.{self.task.name}.non_finite: skip and start again"
             )
-        if self.ranks.first:
+        if self.ranks.is_main:
             log.warning("%s; the step is skipped", text)
         self.journal.write("skipped", batch.step, what=what, clips=clips)
         return False
 
     def _give_up(self, text: str) -> None:
         """Save the state before this step and end on all ranks; the first one says why."""
-        if self.ranks.from_first(self.counters.step not in self.store.steps()):
+        if self.ranks.broadcast(self.counters.step not in self.store.steps()):
             self.save()
-        if self.ranks.first:
+        if self.ranks.is_main:
             raise UserError(text)
         raise SystemExit(2)
 
@@ -316,18 +314,18 @@ class Trainer:
         """Write a checkpoint of the state as it is; called by all ranks."""
         began = time.monotonic()
         tensors = self.optimization.state()
-        if self.ranks.first:
+        if self.ranks.is_main:
             values = {**asdict(self.counters), "log_bytes": self.journal.flush(), "world_size": self.ranks.world_size}
             self.store.save(State(step=self.counters.step, tensors=tensors, values=values))
             self.ranks.reached(f"the checkpoint of step {self.counters.step}")
-        self.ranks.wait()
+        self.ranks.barrier()
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - began
         self.journal.write("checkpoint", self.counters.step, seconds=self._save_seconds)
 
     def _resume(self) -> None:
-        state = self.store.newest() if self.ranks.first else None
-        step = self.ranks.from_first(None if state is None else state.step)
+        state = self.store.newest() if self.ranks.is_main else None
+        step = self.ranks.broadcast(None if state is None else state.step)
         notes = {"steps": self.task.steps, "world_size": self.ranks.world_size, "global_batch": self.stage.global_batch}
         if step is None:
             self.journal.open()

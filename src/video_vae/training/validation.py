@@ -71,7 +71,7 @@ class Validator:
     def run(self, with_pixels: bool) -> dict[str, float]:
         """Return the mean of each figure over the clips that have it; empty where there are no clips."""
         windows: Iterable[Window] = self.chosen[self.ranks.rank :: self.ranks.world_size]
-        if self.ranks.first:
+        if self.ranks.is_main:
             windows = progress(windows, desc="validate", unit="clips", brief=True)
         own = [self._score(window, with_pixels) for window in windows]
         gathered: dict[str, list[float]] = defaultdict(list)

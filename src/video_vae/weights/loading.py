@@ -28,7 +28,7 @@ CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """A mirror on this machine needs no https."""
-SEAL = "_weights_sha256"
+CHECKSUM = "_weights_sha256"
 """Entry of config.json: hash of the weights beside it. The library passes over names that begin so."""
 
 
@@ -40,11 +40,11 @@ def save_model(net: ModelMixin, folder: Path) -> None:
     with atomic_path(folder) as aside:
         net.save_pretrained(aside)
         values = json.loads((aside / CONFIG).read_text(encoding="utf-8"))
-        values[SEAL] = sha256_file(aside / WEIGHTS)
+        values[CHECKSUM] = sha256_file(aside / WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def check_seal(folder: Path) -> None:
+def verify_checksum(folder: Path) -> None:
     """Compare the weights of a folder with the hash that its config.json has, if it has one.
 
     Raises:
@@ -52,7 +52,7 @@ def check_seal(folder: Path) -> None:
     """
     weights = folder / WEIGHTS
     try:
-        sealed = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get(SEAL)
+        sealed = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get(CHECKSUM)
     except (OSError, ValueError, AttributeError):
         return  # what the library says of it is said elsewhere
     if sealed is not None and (not weights.is_file() or sha256_file(weights) != sealed):
@@ -73,7 +73,7 @@ def load_spatial(spatial: settings.Spatial, folder: Path | None = None) -> Autoe
     if local and spatial.sha256 is not None:
         _check_hash(Path(source) / (subfolder or "") / WEIGHTS, spatial.sha256)
     if local:
-        check_seal(Path(source) / (subfolder or ""))
+        verify_checksum(Path(source) / (subfolder or ""))
     if not local:
         _check_hub(source)
     try:
@@ -196,7 +196,7 @@ def load_video_vae(folder: Path) -> VideoAutoencoderKL:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"model {folder}: no config.json there; give a stage's model folder")
-    check_seal(folder)
+    verify_checksum(folder)
     try:
         net, report = VideoAutoencoderKL.from_pretrained(str(folder), local_files_only=True, **_STRICTLY)
     except (OSError, ValueError, TypeError, RuntimeError) as error:

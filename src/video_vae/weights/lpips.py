@@ -25,7 +25,7 @@ from video_vae.weights.tensors import not_finite
 
 log = logging.getLogger(__name__)
 
-SEAL = "weights_sha256"
+CHECKSUM = "weights_sha256"
 """Entry of a file's metadata: hash of its tensors."""
 _PICKLES = {"alex": ("alexnet.ckpt", "AlexNet_0"), "vgg": ("vgg16.ckpt", "VGG16_0")}
 # (slice, layer, output channels, input channels, kernel side) of each convolution of the backbones, in order
@@ -114,7 +114,7 @@ def convert_lpips(folder: str | Path, output: str | Path) -> None:
             save_file(
                 tensors,
                 aside,
-                {"net": net, "source": name, "source_sha256": digest, SEAL: weights_sha256(tensors)},
+                {"net": net, "source": name, "source_sha256": digest, CHECKSUM: weights_sha256(tensors)},
             )
         log.info("%s: %d tensors of LPIPS %s", Path(output) / f"{net}.safetensors", len(tensors), net)
 
@@ -164,7 +164,7 @@ def load_lpips_weights(folder: str | Path, net: str) -> dict[str, Tensor]:
         )
     try:
         with safe_open(path, framework="pt") as stored:
-            sealed = (stored.metadata() or {}).get(SEAL)
+            sealed = (stored.metadata() or {}).get(CHECKSUM)
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged: {error}; delete it and convert it again") from None

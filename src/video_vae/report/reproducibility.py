@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from video_vae.config.files import is_json_text
 from video_vae.report import figures, key_facts, provenance_view
 from video_vae.report.graph import Graph, draw_graph, layers, parse_dot
 from video_vae.report.published import PUBLISHED, SOURCE
-from video_vae.report.sections import Shelf, flow_names, spatial_name
+from video_vae.report.sections import FigureWriter, flow_names, spatial_name
 from video_vae.report.tables import Results, Run
 from video_vae.report.terms import METRICS, counted, duration, number, stage_label
 
@@ -71,7 +72,7 @@ def _clip_row(row: pd.Series) -> dict[str, str]:
     }
 
 
-def standing_section(results: Results) -> dict[str, Any]:
+def published_section(results: Results) -> dict[str, Any]:
     """Put this run beside published figures and say what may be compared."""
     own = []
     for experiment in results.experiments:
@@ -134,7 +135,9 @@ def read_rulegraph(path: Path | None) -> tuple[str | None, Graph | None]:
     return None, graph if graph.labels else None
 
 
-def making_section(results: Results, shelf: Shelf, rulegraph: Path | None, configfile: str) -> dict[str, Any]:
+def reproducibility_section(
+    results: Results, writer: FigureWriter, rulegraph: Path | None, configfile: str
+) -> dict[str, Any]:
     """Say how the run was made, and what to type to make it again."""
     svg, graph = read_rulegraph(rulegraph)
     rules: list[str] = list(STAGE_RULES)
@@ -144,14 +147,14 @@ def making_section(results: Results, shelf: Shelf, rulegraph: Path | None, confi
         rules = list(
             dict.fromkeys(graph.labels[node] for node in sorted(depth, key=lambda n: (depth[n], graph.labels[n])))
         )
-        picture = shelf.place("rulegraph", draw_graph(graph), "Rules of the workflow and what each needs")
+        picture = writer.save("rulegraph", draw_graph(graph), "Rules of the workflow and what each needs")
     jobs = provenance_view.job_costs(results.benchmarks)
     return {
         "graph": picture,
         "graph_file": svg,
         "jobs": [_job_row(row) for _, row in jobs.iterrows()],
         "cost": _cost(jobs),
-        "cost_figures": _cost_figures(jobs, shelf),
+        "cost_figures": _cost_figures(jobs, writer),
         "settings": provenance_view.changed_settings(results.config),
         "config": provenance_view.config_text(results.config),
         "facts": key_facts.key_facts(results.runs),
@@ -168,7 +171,7 @@ def command_line(run: Run) -> str:
     command, arguments = run.record.get("command"), run.record.get("arguments") or []
     if not command:
         return ""
-    shown = ["CONFIG" if str(argument).lstrip().startswith("{") else str(argument) for argument in arguments]
+    shown = ["CONFIG" if is_json_text(argument) else str(argument) for argument in arguments]
     return f"video-vae {shlex.join([str(command), *shown])}"
 
 
@@ -194,13 +197,13 @@ def _cost(jobs: pd.DataFrame) -> str:
     )
 
 
-def _cost_figures(jobs: pd.DataFrame, shelf: Shelf) -> list[Any]:
+def _cost_figures(jobs: pd.DataFrame, writer: FigureWriter) -> list[Any]:
     if jobs.empty:
         return []
     shown = jobs.head(24)
     time = figures.costs(shown, "s", "Wall time, s")
-    drawn = [shelf.place("cost_time", time, "Wall time of each job")]
+    drawn = [writer.save("cost_time", time, "Wall time of each job")]
     if shown["max_rss"].notna().any():
         memory = figures.costs(shown, "max_rss", "Largest resident memory, GB", 1e-3)
-        drawn.append(shelf.place("cost_memory", memory, "Largest resident memory of each job"))
+        drawn.append(writer.save("cost_memory", memory, "Largest resident memory of each job"))
     return drawn
