@@ -60,7 +60,7 @@ def is_still_gif(path: str | Path) -> bool:
     try:
         with Image.open(path) as image:
             return getattr(image, "n_frames", 1) == 1
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
 
