@@ -56,11 +56,11 @@ class Spatial(Settings):
     """The spatial VAE: a diffusers AutoencoderKL with 8x compression and 4 channels."""
 
     pretrained: LocalPath | None = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
-    """Hub id or local folder of a diffusers AutoencoderKL; null trains a small one (`spatial.training`)."""
+    """Hub id, local folder or weights file of an AutoencoderKL; null trains a small one (`spatial.training`)."""
     subfolder: LocalPath | None = None
     """Folder inside the hub repository or local folder."""
     sha256: Sha256 | None = None
-    """Hash that the weights file must have."""
+    """Hash that the weights file must have; of shards that of the list that `sha256sum` prints of them."""
     sample: bool = True
     """Draw spatial latents from the posterior in training (evaluation always takes the mode)."""
     training: SpatialTraining = SpatialTraining()
