@@ -14,7 +14,7 @@ from video_vae.data.images import UNREAD_SUFFIXES
 from video_vae.data.table import read_csv_rows
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
-from video_vae.files import spellings, walk
+from video_vae.files import absence, spellings, walk
 from video_vae.progress import progress
 
 TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".tsv"})
@@ -97,8 +97,8 @@ def _add_source(found: Found, source: str, packages_dir: Path) -> None:
     path = Path(source).expanduser()
     if path.is_dir():
         _scan_folder(found, path)
-    elif not path.exists():
-        raise UserError(f"data.sources: {source} does not exist (looked in {Path.cwd()}); correct the path")
+    elif lost := absence(path):
+        raise UserError(f"data.sources: {source} {lost}; correct the path")
     elif path.suffix.lower() in TABLE_SUFFIXES:
         _read_rows(found, path, packages_dir)
     else:
