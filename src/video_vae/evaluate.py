@@ -26,13 +26,13 @@ import torch
 
 from video_vae.cli import main_for
 from video_vae.config import parse_config
+from video_vae.data.frame_folders import frame_files
 from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.metrics.conditions import conditions, made_by, wanted_clips
 from video_vae.metrics.flow import load_flow
-from video_vae.metrics.frame_folders import frame_files
 from video_vae.metrics.fvd import ClipFeatures, FeatureNet, clip_features, summarize_fvd
 from video_vae.metrics.left_out import NAMED, left_out, unequal_lengths, unread_folders
 from video_vae.metrics.pairing import Pair, Pairing, pair_clips, variant_names

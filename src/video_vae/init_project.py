@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import load_config
-from video_vae.data.sources import TABLE_SUFFIXES, collect
+from video_vae.data.rows import TABLE_SUFFIXES
+from video_vae.data.sources import collect
 from video_vae.distributed.gpu_locks import visible_gpus
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
@@ -41,7 +42,7 @@ CONFIG_HEAD = """\
 experiment: {name}   # results lie in results/{name}
 
 data:
-  sources:   # folders, files, or CSV/parquet tables with a `path` column
+  sources:   # folders, files, or lists of clips (CSV, parquet, JSON, paths line by line)
 {sources}
   resolution: [{side}, {side}]   # height and width that the model sees, in pixels, multiples of 8; centre cropped
   frame_interval: 1   # 2 takes every second frame

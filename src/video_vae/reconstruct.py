@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     """Reconstruct this rank's clips; the first rank lists what all made."""
     started = time.time()
     config = _with_options(load_config(args.config), args)
-    table = [clip for clip in read_table(args.data_path) if args.images or clip.kind == "video"]
+    table = [clip for clip in read_table(args.data_path, config.data.columns) if args.images or clip.kind == "video"]
     if not table:
         raise UserError(f"{args.data_path} holds no video; give one that does, or --images for its images")
     if not 0 <= args.shard < args.shards:

@@ -15,7 +15,7 @@ from video_vae import cli
 from video_vae.config import Config
 from video_vae.config.errors import known_keys
 from video_vae.data.content import Reason
-from video_vae.data.sources import TABLE_SUFFIXES
+from video_vae.data.rows import TABLE_SUFFIXES
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 ALL = pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())

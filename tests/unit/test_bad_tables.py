@@ -9,9 +9,10 @@ import pytest
 
 from clips import write_video
 from video_vae.config import Data, Split
+from video_vae.data.candidates import Rejected
 from video_vae.data.manifest import build_manifest
 from video_vae.data.open_table import read_table
-from video_vae.data.sources import Rejected, collect
+from video_vae.data.sources import collect
 from video_vae.data.table import COLUMNS, Clip, write_table
 from video_vae.errors import UserError
 
@@ -92,8 +93,11 @@ def test_segments_with_impossible_numbers_are_rejected_by_their_row(folder: Path
     ("content", "message"),
     [
         (b"path,path\na.mp4,b.mp4\n", "has two columns `path`; leave one out"),
-        (b"Path\na.mp4\n", "has no column `path`"),
-        (b"file,text\na.mp4,\n", "has no column `path`"),
+        (
+            b"score,text\n0.5,x\n",
+            "has no column `path` (it has score, text); name the one with the files",
+        ),
+        (b"where,text\na.mp4,x\n", "`where` holds names of files: set data.columns: {path: where}"),
         ("path\na.mp4\n".encode("utf-16"), "is not UTF-8; save it as UTF-8 CSV"),
         ("path\né.mp4\n".encode("latin-1"), "is not UTF-8; save it as UTF-8 CSV"),
         (b'path,text\na.mp4,"open' + b"x" * 200_000, "is a quotation mark missing"),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from video_vae.config import Data
-from video_vae.data.manifest import usable_clips
+from video_vae.data.manifest import look_through
 from video_vae.data.sources import collect
 from video_vae.data.video import MediaError, probe, read_clip, read_frames, read_image
 
@@ -69,7 +69,7 @@ def test_animated_images_become_clips(tmp_path: Path) -> None:
     pictures = save_moving(tmp_path / "moving.webp")
     Image.fromarray(PIXELS).save(tmp_path / "still.webp", lossless=True)
     Image.fromarray(PIXELS).save(tmp_path / "still.gif")
-    clips, rejected = usable_clips(collect([str(tmp_path)]), Data(min_size=8, min_frames=17), workers=1)
+    clips, rejected = look_through(collect([str(tmp_path)]), Data(min_size=8, min_frames=17), workers=1)
     assert [(Path(clip.path).name, clip.kind, clip.num_frames) for clip in clips] == [
         ("moving.webp", "video", 20),
         ("still.gif", "image", 1),
@@ -176,6 +176,6 @@ def test_images_without_a_reader_name_the_cure_whatever_their_name(tmp_path: Pat
     for name in ("photo.jpg", "photo.heic" if cure == "heif-convert" else "photo.jxl"):
         (tmp_path / name).write_bytes(content)
     Image.fromarray(PIXELS).save(tmp_path / "good.png")
-    clips, rejected = usable_clips(collect([str(tmp_path)]), Data(min_size=8), workers=1)
+    clips, rejected = look_through(collect([str(tmp_path)]), Data(min_size=8), workers=1)
     assert [Path(clip.path).name for clip in clips] == ["good.png"]
     assert [(row.reason, cure in row.detail) for row in rejected] == [("unreadable", True)] * 2

@@ -15,10 +15,11 @@ from PIL import Image
 
 from clips import turn, write_video
 from video_vae.config import Data, Split
+from video_vae.data.candidates import Found, Rejected
 from video_vae.data.manifest import build_manifest
 from video_vae.data.open_table import read_table
 from video_vae.data.probing import probe_files
-from video_vae.data.sources import Found, Rejected, collect
+from video_vae.data.sources import collect
 from video_vae.data.table import COLUMNS, Clip, write_table
 from video_vae.errors import UserError
 
@@ -192,7 +193,7 @@ def test_images_and_videos_mix(videos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["video,text", "a.mp4,x"], "no column `path` .it has video, text."),
+        (["score,text", "0.5,x"], "no column `path` .it has score, text."),
         (["path", "https://host/a.mp4"], "row 2: https://host/a.mp4 is an address; download"),
         (["path,split", "a.mp4,val"], "row 2: split is 'val'; use train or test"),
         ([""], "no video or image|is empty"),
@@ -213,6 +214,23 @@ def test_sources_that_cannot_be_used_name_the_cure(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             build(collect(sources))
+
+
+def test_where_nothing_is_left_to_hold_out_the_reasons_are_written_and_said(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("a.mp4", "sub/a.mp4"):
+        (tmp_path / "clips" / name.replace("/", "-")).write_bytes((videos / name).read_bytes())
+    (tmp_path / "clips" / "empty.mp4").write_bytes(b"")
+    command = [sys.executable, "-m", "video_vae", "manifest", "--output-dir", str(tmp_path / "out")]
+    for least, kept in ((31, "no usable clip among 3 files: 2 too short, 1 unreadable"), (5, "no video is left")):
+        settings = f'{{"data": {{"sources": ["{tmp_path / "clips"}"], "min_frames": {least}, "min_size": 32}}}}'
+        done = subprocess.run([*command, settings], capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and kept in done.stderr
+        rows = (tmp_path / "out" / "rejected.csv").read_text(encoding="utf-8")
+        assert f"{tmp_path}/clips/empty.mp4,unreadable,empty file (0 bytes)" in rows
+        assert not (tmp_path / "out" / "manifest.csv").exists()
+        (tmp_path / "clips" / "sub-a.mp4").unlink(missing_ok=True)
+    assert "; 1 were rejected: 1 unreadable (rejected.csv tells more)" in done.stderr
 
 
 def test_nothing_usable_names_the_reasons(tmp_path: Path) -> None:

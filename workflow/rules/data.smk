@@ -6,8 +6,8 @@ rule prepare_manifest:
         sources=lambda wildcards: local(list(RUNS[wildcards.experiment].data.sources)),
         packages=lambda wildcards: package_listings(wildcards.experiment),
     output:
+        # Also writes rejected.csv, which is no output here: it stays where too little is left and the rule fails.
         manifest="results/{experiment}/data/manifest.csv",
-        rejected="results/{experiment}/data/rejected.csv",
         train="results/{experiment}/data/train.csv",
         test="results/{experiment}/data/test.csv",
     log:
@@ -70,7 +70,7 @@ rule cache_latents:
     params:
         settings=lambda wildcards: slices.as_argument(slices.latents_slice(RUNS[LATENTS[wildcards.fingerprint]])),
         shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint]].latents.shards,
-        options=lambda wildcards, input: options(spatial=spatial_given(LATENTS[wildcards.fingerprint], input)),
+        options=lambda wildcards, input: options(spatial=spatial_given(input)),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae encode-latents {params.settings:q}"

@@ -1,6 +1,6 @@
 """Every setting, its default, its range and its meaning: the only source. Imports no torch."""
 
-from video_vae.config.data import Data, Latents, Package, Split
+from video_vae.config.data import Columns, Data, Latents, Package, Split
 from video_vae.config.model import Model, Spatial, SpatialTraining, Temporal
 from video_vae.config.results import Evaluation, Reconstruction, Report
 from video_vae.config.schema import Config, load_config, parse_config
@@ -9,6 +9,7 @@ from video_vae.config.types import STAGES, Metric, Settings, StageName
 
 __all__ = [
     "STAGES",
+    "Columns",
     "Config",
     "Data",
     "Evaluation",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from video_vae.config.types import (
+    ColumnName,
     Count,
     Jobs,
     LocalPath,
@@ -50,17 +51,50 @@ class Split(Settings):
     """Length of the segments that a video is cut into when splitting by segment, in frames."""
 
 
+class Columns(Settings):
+    """Names of the columns in tables of clips; null takes the usual ones, an empty text takes none."""
+
+    path: ColumnName | None = None
+    """The file, or the folder of its frames."""
+    folder: ColumnName | None = None
+    """Folder of the file, as in WebVid's tables (`page_dir`)."""
+    start: ColumnName | None = None
+    """Start of a segment, in seconds or as hours:minutes:seconds."""
+    end: ColumnName | None = None
+    """End of a segment, likewise; the frame shown then is no part of it."""
+    duration: ColumnName | None = None
+    """Length of a segment that has a start and no end, in seconds."""
+    timestamp: ColumnName | None = None
+    """Segments as a list of [start, end], likewise."""
+    start_frame: ColumnName | None = None
+    """First frame of a segment, from 0."""
+    end_frame: ColumnName | None = None
+    """Frame behind the last one of a segment."""
+    num_frames: ColumnName | None = None
+    """Length of a segment that has a first and no end frame, in frames."""
+    frame_range: ColumnName | None = None
+    """Segments as a list of [first frame, frame behind the last]."""
+    fps: ColumnName | None = None
+    """Frames per second of a folder of frames."""
+    text: ColumnName | None = None
+    """Caption."""
+    clip_id: ColumnName | None = None
+    """Name of the clip."""
+    split: ColumnName | None = None
+    """`train` or `test`."""
+
+
 class Data(Settings):
     """Which clips and images, and how they are seen."""
 
     sources: tuple[LocalPath, ...] = ()
-    """Folders to scan, files, or CSV/parquet tables with a `path` column (Open-Sora's columns are understood)."""
+    """Folders to scan, files, or lists of clips: CSV, TSV, parquet, JSON, JSON lines, or paths line by line."""
+    columns: Columns = Columns()
+    """Names of the columns in those lists, where they are not the usual ones."""
     root: PathText | None = None
     """Folder that all files must lie in, links followed; null: rows of a table must not leave its folder by `..`."""
     packages: Annotated[tuple[Name, ...], Unique] = ()
     """Names under `resources` that are fetched before the sources are scanned."""
-    archived: bool = False
-    """The sources were moved away after the run: what was made of them stays usable, and nothing is listed anew."""
     resolution: tuple[Side, Side] = (256, 256)
     """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
     zoom: Annotated[Positive, Field(ge=1, le=16)] = 1.0

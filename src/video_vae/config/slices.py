@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from video_vae.config.data import Data
@@ -19,7 +20,7 @@ from video_vae.errors import UserError
 from video_vae.provenance import canonical_json, fingerprint
 
 Slice = dict[str, Any]
-LISTING = ("sources", "root", "packages", "archived", "decode", "min_frames", "min_size", "max_failed_share", "split")
+LISTING = ("sources", "columns", "root", "packages", "decode", "min_frames", "min_size", "max_failed_share", "split")
 VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING)
 """How frames are seen: read by every job that decodes or stands for frames."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
@@ -101,7 +102,18 @@ def data_slice(config: Config) -> Slice:
     packages = [f"resources.{name}" for name in config.data.packages]
     fit = ["data.frame_interval", "data.min_frames", "data.min_size"]
     return pick(
-        config, ["data.sources", "data.root", "data.packages", "data.decode", *fit, "data.split", "seed", *packages]
+        config,
+        [
+            "data.sources",
+            "data.columns",
+            "data.root",
+            "data.packages",
+            "data.decode",
+            *fit,
+            "data.split",
+            "seed",
+            *packages,
+        ],
     )
 
 
@@ -154,9 +166,8 @@ def statistics_slice(config: Config) -> Slice:
 
 
 def report_slice(config: Config) -> Slice:
-    """What the report reads: everything that shapes a result, since it shows the settings of the run."""
-    data = config.data.model_copy(update={"archived": False})
-    return without_defaults(config.model_copy(update={"data": data}), Config())
+    """What the report reads: everything, since it shows the settings of the run."""
+    return without_defaults(config, Config())
 
 
 def explore_slice(config: Config) -> Slice:
@@ -166,7 +177,8 @@ def explore_slice(config: Config) -> Slice:
 
 def loads_by_name(config: Config) -> bool:
     """Tell whether jobs load weights that are no files here: a spatial VAE by hub id, a flow net by address."""
-    hub = config.spatial.pretrained is not None and config.spatial.place is None
+    spatial = config.spatial
+    hub = spatial.pretrained is not None and not Path(spatial.pretrained, spatial.subfolder or "").is_dir()
     return hub or "://" in (config.evaluation.flow_weights or "")
 
 

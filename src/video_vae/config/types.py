@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 StageName = Literal["stage1", "stage2", "stage3"]
 Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
@@ -21,8 +21,6 @@ MIN = 1e-12
 RESERVED = frozenset({"benchmarks", "latents"})
 """Folders of `results` that no run may be named after."""
 TEXT_LENGTH = 4096
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-"""A model on a hub, OWNER/NAME."""
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 _HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that are no part of a line: control characters, halves of surrogates, line ends."""
@@ -106,6 +104,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_:~!-]*$", max_len
 PathText = Annotated[str, Field(max_length=TEXT_LENGTH), AfterValidator(_path)]
 """A path, or an address where the setting takes one."""
 LocalPath = Annotated[str, Field(max_length=TEXT_LENGTH), AfterValidator(_local)]
+ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256)]
 Prose = Annotated[str, Field(max_length=TEXT_LENGTH), AfterValidator(_prose)]
 Unique = AfterValidator(_unique)
 

@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from video_vae.config import Data, load_config
-from video_vae.data.content import Reason
+from video_vae.config import Columns, Data, load_config
+from video_vae.data.candidates import Candidate, Found, Rejected, rejections
+from video_vae.data.content import MediaError, Reason
 from video_vae.data.packages import LISTING
+from video_vae.data.parts import frames_of
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
-from video_vae.data.sources import Candidate, Found, Rejected, collect, rejections
+from video_vae.data.sources import collect
 from video_vae.data.split import assign_split, cut_segments
 from video_vae.data.table import SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo
@@ -45,25 +47,42 @@ def build_manifest(
     Raises:
         UserError: if nothing usable is left, or too little to hold something out.
     """
-    clips, rejected = usable_clips(found, data, workers, journal)
+    clips, rejected = look_through(found, data, workers, journal)
+    return hold_out(clips, found, data, seed, rejected), rejected
+
+
+def hold_out(clips: Sequence[Clip], found: Found, data: Data, seed: int, rejected: Sequence[Rejected]) -> list[Clip]:
+    """Cut clips into segments where the split is by them, name them, and give each its side.
+
+    Raises:
+        UserError: if there are none, or too few to hold something out; counts what was rejected, and why.
+    """
+    if not clips:
+        raise UserError(_nothing_usable(rejected, found.skipped))
     if data.split.by == "segment":
         if data.split.segment_frames < _span(data):
             raise UserError(
                 f"data.split.segment_frames is {data.split.segment_frames}, fewer than the {_span(data)} frames "
                 "that data.min_frames and data.frame_interval need; raise it"
             )
-        declared = {item.path for item in found.candidates if item.start_frame is not None}
+        declared = {item.path for item in found.candidates if item.part is not None}
         clips = [piece for clip in clips for piece in _pieces(clip, data, whole=clip.path not in declared)]
-    return assign_split(_name_clips(clips), data.split, seed), rejected
+    try:
+        return assign_split(_name_clips(clips), data.split, seed)
+    except UserError as error:
+        raise UserError(f"{error}{_also_rejected(rejected)}") from None
 
 
-def complete_table(table: Path) -> list[Clip]:
-    """Make clips of a table that has little more than paths (or of a folder); rejected files are logged.
+def complete_table(table: Path, columns: Columns | None = None) -> list[Clip]:
+    """Make clips of a list that has little more than paths (or of a folder or file); rejected files are logged.
 
     Raises:
         UserError: if it cannot be read or holds nothing usable.
     """
-    clips, rejected = usable_clips(collect([str(table)]), Data(min_frames=1, min_size=8), default_workers())
+    found = collect([str(table)], columns=columns)
+    clips, rejected = look_through(found, Data(min_frames=1, min_size=8), default_workers())
+    if not clips:
+        raise UserError(_nothing_usable(rejected, found.skipped))
     _log_rejected(rejected)
     return _name_clips(clips)
 
@@ -75,20 +94,16 @@ def _log_rejected(rejected: Sequence[Rejected]) -> None:
         log.warning("left out %d more files", len(rejected) - MAX_LOGGED)
 
 
-def usable_clips(
+def look_through(
     found: Found, data: Data, workers: int, journal: Path | None = None
 ) -> tuple[list[Clip], list[Rejected]]:
-    """Probe the candidates; return clips without id (sorted by path and start) and all rejections.
-
-    Raises:
-        UserError: if nothing usable is left.
-    """
+    """Probe the candidates; return clips without id (sorted by path and start) and all rejections."""
     paths = sorted({item.path for item in found.candidates})
     outcomes = probe_remembering(paths, workers, journal, every_frame=data.decode == "all")
     rejected = list(found.rejected)
     clips: list[Clip] = []
     first: dict[tuple[str, int, int], str] = {}
-    for candidate in sorted(found.candidates, key=lambda item: (not item.listed, item.path, item.start_frame or 0)):
+    for candidate in sorted(found.candidates, key=_order):
         made = _clip(candidate, outcomes[candidate.path], data)
         if isinstance(made, Clip):
             place = (made.source_id, made.start_frame, made.num_frames)
@@ -99,9 +114,11 @@ def usable_clips(
             detail = "listed twice" if first[place] == made.path else f"same content as {first[place]}"
             made = Rejected(path=made.path, reason="duplicate", detail=detail)
         rejected.append(made)
-    if not clips:
-        raise UserError(_nothing_usable(rejected, found.skipped))
     return sorted(clips, key=lambda clip: (clip.path, clip.start_frame, clip.num_frames)), rejected
+
+
+def _order(candidate: Candidate) -> tuple[bool, str, float]:
+    return not candidate.listed, candidate.path, 0.0 if candidate.part is None else candidate.part.start
 
 
 def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected:
@@ -113,11 +130,11 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
             reason=error.reason if error else "unreadable",
             detail=error.detail if error else "no answer",
         )
-    start = (candidate.start_frame or 0) if info.kind == "video" else 0
-    count = info.num_frames - start
-    if info.kind == "video" and candidate.num_frames is not None:
-        count = candidate.num_frames
-    problem = _unfit(info, start, count, data)
+    try:
+        start, count = frames_of(candidate.part, info)
+    except MediaError as error:
+        return Rejected(path=candidate.path, reason=error.reason, detail=error.detail)
+    problem = _unfit(info, count, data)
     if problem:
         return Rejected(path=candidate.path, reason=problem[0], detail=problem[1])
     return Clip(
@@ -138,13 +155,11 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
     )
 
 
-def _unfit(info: MediaInfo, start: int, count: int, data: Data) -> tuple[Reason, str] | None:
+def _unfit(info: MediaInfo, count: int, data: Data) -> tuple[Reason, str] | None:
     if min(info.height, info.width) < data.min_size:
         return "too small", f"{info.height}x{info.width} pixels, data.min_size is {data.min_size}"
     if info.kind == "image":
         return None
-    if start + count > info.num_frames or count < 1:
-        return "too short", f"the segment needs {max(count, 1)} frames from {start}, the file has {info.num_frames}"
     if count < _span(data):
         interval = f" with data.frame_interval {data.frame_interval}" if data.frame_interval > 1 else ""
         return "too short", f"{count} frames, data.min_frames is {data.min_frames}{interval}"
@@ -186,13 +201,20 @@ def _readable(clip: Clip, is_part: bool) -> str:
 
 
 def _nothing_usable(rejected: Sequence[Rejected], skipped: int) -> str:
-    counts = Counter(row.reason for row in rejected)
-    if not counts:
+    if not rejected:
         return f"no video or image in data.sources ({skipped} other files); name folders or files with clips"
-    summary = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     sample = min(rejected, key=lambda row: row.path)
     example = one_line(f"{sample.path}: {sample.detail}")
-    return f"no usable clip among {len(rejected)} files: {summary}; for example {example}"
+    return f"no usable clip among {len(rejected)} files: {_reasons(rejected)}; for example {example}"
+
+
+def _also_rejected(rejected: Sequence[Rejected]) -> str:
+    return f"; {len(rejected)} were rejected: {_reasons(rejected)} (rejected.csv tells more)" if rejected else ""
+
+
+def _reasons(rejected: Sequence[Rejected]) -> str:
+    """Count the reasons, the most frequent first."""
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(row.reason for row in rejected).most_common())
 
 
 def default_workers() -> int:
@@ -219,10 +241,14 @@ def run(args: argparse.Namespace) -> None:
     """Write manifest.csv, rejected.csv, train.csv, test.csv and the record of the run."""
     started = time.time()
     config = load_config(args.config)
-    found = collect(config.data.sources, config.data.packages, args.packages_dir, config.data.root)
+    data = config.data
+    found = collect(data.sources, data.packages, args.packages_dir, data.root, data.columns)
     folder: Path = args.output_dir
-    clips, rejected = build_manifest(found, config.data, config.seed, args.workers, folder / PROBED)
+    clips, rejected = look_through(found, data, args.workers, folder / PROBED)
+    # first of all: where too little is left, the reasons are what is wanted
     write_rows(folder / "rejected.csv", ("path", "reason", "detail"), rejections(rejected))
+    _log_rejected(rejected)
+    clips = hold_out(clips, found, data, config.seed, rejected)
     sides = {side: [clip for clip in clips if clip.split == side] for side in ("train", "test")}
     for side, members in sides.items():
         write_table(folder / f"{side}.csv", members)
@@ -233,7 +259,6 @@ def run(args: argparse.Namespace) -> None:
         "manifest", config, read, outputs=tables, started=started, clips=len(clips), rejected=len(rejected)
     )
     write_json_atomic(folder / RECORD, record)
-    _log_rejected(rejected)
     both = {clip.source_id for clip in sides["train"]} & {clip.source_id for clip in sides["test"]}
     if both:
         log.info("%d files have clips on both sides of the split: results say less about unseen videos", len(both))

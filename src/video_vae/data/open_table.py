@@ -6,26 +6,31 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from video_vae.config import Columns
 from video_vae.data.manifest import complete_table
+from video_vae.data.rows import CSV_SUFFIXES, TABLE_SUFFIXES
 from video_vae.data.table import Clip, manifest_rows
+from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
 
+_NEVER_MANIFESTS = TABLE_SUFFIXES - CSV_SUFFIXES | IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
-def read_table(path: str | Path) -> list[Clip]:
+
+def read_table(path: str | Path, columns: Columns | None = None) -> list[Clip]:
     """Read a table of clips.
 
-    A CSV or parquet file that a manifest did not write (only `path` is required) or a folder is probed first.
+    Whatever a manifest did not write is probed first: lists of clips, whose columns `columns` may name, folders, files.
 
     Raises:
         UserError: if the file is missing, empty, or a cell does not fit its column; names the row.
     """
     table = Path(path)
-    if table.suffix.lower() != ".parquet" and not table.is_dir():
+    if table.suffix.lower() not in _NEVER_MANIFESTS and not table.is_dir():
         clips = manifest_rows(table)
         if clips is not None:
             _check_names(clips, table)
             return clips
-    return complete_table(table)
+    return complete_table(table, columns)
 
 
 def _check_names(clips: Sequence[Clip], table: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Iterable
@@ -71,24 +72,33 @@ def manifest_rows(table: Path) -> list[Clip] | None:
     return [_clip(row, f"{table}, row {number}") for number, row in enumerate(rows, 2)]
 
 
+def read_text(path: Path) -> str:
+    """Read a list's text (byte-order mark accepted, line ends as they are).
+
+    Raises:
+        UserError: if the file cannot be read or is not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return stream.read()
+    except OSError as error:
+        raise UserError(f"table {path}: {error.strerror}; give a CSV with a `path` column") from None
+    except UnicodeDecodeError:
+        raise UserError(f"table {path} is not UTF-8; save it as UTF-8 CSV") from None
+
+
 def read_csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Read a CSV as text: its column names and its rows (byte-order mark and Windows line ends accepted).
 
     Raises:
         UserError: if the file cannot be read, is not UTF-8, or has no header.
     """
+    text = read_text(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            reader = csv.DictReader(stream, restval="", delimiter=_delimiter(first))
-            header = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = header
-            rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
-    except OSError as error:
-        raise UserError(f"table {path}: {error.strerror}; give a CSV with a `path` column") from None
-    except UnicodeDecodeError:
-        raise UserError(f"table {path} is not UTF-8; save it as UTF-8 CSV") from None
+        reader = csv.DictReader(io.StringIO(text, newline=""), restval="", delimiter=_delimiter(text.split("\n", 1)[0]))
+        header = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = header
+        rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
     except csv.Error as error:
         hint = "; is a quotation mark missing?" if "field limit" in str(error) else ""
         raise UserError(f"table {path} is not a CSV: {error}{hint}") from None

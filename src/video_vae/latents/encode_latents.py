@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_vae.config import Config, load_config
+from video_vae.config import Columns, Config, load_config
 from video_vae.data.content import raise_if_source_missing
 from video_vae.data.open_table import read_table
 from video_vae.data.table import Clip
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
     """Encode the clips of one shard and write them with a record of the run beside them."""
     started = time.time()
     config = load_config(args.config)
-    clips = shard_clips(args.data_path, args.shard, args.shards)
+    clips = shard_clips(args.data_path, args.shard, args.shards, config.data.columns)
     encoder = _load(config, args.spatial, pick_device(args.device))
     failed = _encode_all(clips, encoder, args.output)
     if failed and len(failed) == len(clips):
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
     write_json_atomic(args.output.with_suffix(f".{RECORD}"), record)
 
 
-def shard_clips(tables: list[Path], shard: int, shards: int) -> list[Clip]:
+def shard_clips(tables: list[Path], shard: int, shards: int, columns: Columns | None = None) -> list[Clip]:
     """Take every `shards`-th clip of the tables, beginning with number `shard`; a clip in two tables counts once.
 
     Raises:
@@ -132,7 +132,7 @@ def shard_clips(tables: list[Path], shard: int, shards: int) -> list[Clip]:
     if not 0 <= shard < shards:
         raise UserError(f"--shard {shard} of --shards {shards}: shards count from 0 to {shards - 1}")
     clips: dict[str, Clip] = {}
-    for clip in (clip for table in tables for clip in read_table(table)):
+    for clip in (clip for table in tables for clip in read_table(table, columns)):
         known = clips.setdefault(clip.clip_id, clip)
         if (known.source_id, known.start_frame, known.num_frames) != (
             clip.source_id,

@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure the statistics and write them as JSON, with a record of the run beside it."""
     started = time.time()
     config = load_config(args.config)
-    clips = read_table(args.data_path)
+    clips = read_table(args.data_path, config.data.columns)
     with started_ranks(args.device, TIMEOUT) as ranks:
         model: Any = load_checkpoint(args.ckpt_path, config, args.spatial)
         cache = _cache(args, config, model)

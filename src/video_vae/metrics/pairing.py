@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from video_vae.data.frame_folders import is_frame_folder
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
 from video_vae.files import lexical
-from video_vae.metrics.frame_folders import is_frame_folder
 
 REAL = "real"
 GENERATED = "generated"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from video_vae.config import Config, Stage, StageName
+from video_vae.config import Columns, Config, Stage, StageName
 from video_vae.data.open_table import read_table
 from video_vae.data.table import Clip
 from video_vae.distributed.ranks import Ranks
@@ -85,7 +85,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     """
     stage: Stage = getattr(config.stages, name)
     ranks.share(stage.global_batch, stage.micro_batch, name)
-    train, valid = ranks.broadcast(_tables(inputs) if ranks.is_main else None)
+    train, valid = ranks.broadcast(_tables(inputs, config.data.columns) if ranks.is_main else None)
     vae = _model(config, inputs)
     cache = _cache(config, stage, inputs, vae)
     source = _source(train, cache, config)
@@ -123,14 +123,14 @@ def computes_bf16(device: torch.device) -> bool:
     return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _tables(inputs: Inputs) -> tuple[list[Clip], list[Clip]]:
-    rows = read_table(inputs.train)
+def _tables(inputs: Inputs, columns: Columns) -> tuple[list[Clip], list[Clip]]:
+    rows = read_table(inputs.train, columns)
     train = [clip for clip in rows if clip.split != "test"]
     if not train:
         raise UserError(f"{inputs.train} holds held-out clips only (split: test); give the table of training clips")
     if inputs.valid is None:
         return train, [clip for clip in rows if clip.split == "test"]
-    return train, [clip for clip in read_table(inputs.valid) if clip.split != "train"]
+    return train, [clip for clip in read_table(inputs.valid, columns) if clip.split != "train"]
 
 
 def _model(config: Config, inputs: Inputs) -> VideoAutoencoderKL:

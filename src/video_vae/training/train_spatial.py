@@ -257,7 +257,8 @@ def run(args: argparse.Namespace) -> None:
     # Gradients that fade towards zero would otherwise slow the CPU down many times.
     torch.set_flush_denormal(True)
     # Sorted by content, so that the order of the table's rows does not change the training.
-    clips = sorted(read_table(args.data_path), key=lambda clip: (clip.source_id, clip.start_frame))
+    columns = config.data.columns
+    clips = sorted(read_table(args.data_path, columns), key=lambda clip: (clip.source_id, clip.start_frame))
     described = [
         config.spatial.training.model_dump(mode="json"),
         config.seed,
@@ -266,7 +267,7 @@ def run(args: argparse.Namespace) -> None:
     name = fingerprint(described)
     store = CheckpointStore((args.state or args.output.parent / "state") / "spatial" / name, name, keep=2)
     crops = Crops(*load_frames(clips, config.spatial.training.crop), config.spatial.training, config.seed)
-    held_out = held_out_frames(read_table(args.valid_path), config.data) if args.valid_path else None
+    held_out = held_out_frames(read_table(args.valid_path, columns), config.data) if args.valid_path else None
     trainer = SpatialTrainer(config, crops, held_out, store)
     with store.locked():
         trainer.train()

@@ -1,0 +1,56 @@
+"""From a part of a file, in seconds or frames, to the frames that it holds."""
+
+from __future__ import annotations
+
+import math
+
+from video_vae.data.content import MediaError
+from video_vae.data.spans import Span
+from video_vae.data.video import MediaInfo
+
+SLACK = 0.0015
+"""Seconds by which a bound may miss a frame and still mean it: lists round to milliseconds, and so do containers."""
+OVERSHOOT = 0.1
+"""Seconds by which a part may reach past the file's end and be cut to it: lists round to tenths."""
+
+
+def frames_of(part: Span | None, info: MediaInfo) -> tuple[int, int]:
+    """Return first frame and number of frames of a part of a video.
+
+    Frames count from the first one that is shown at or after the start, up to the first one at or after the end.
+
+    Raises:
+        MediaError: if it holds no frame or reaches past the end of the file.
+    """
+    if info.kind == "image":
+        return 0, 1
+    if part is None:
+        return 0, info.num_frames
+    if part.in_frames:
+        start = int(part.start)
+        count = info.num_frames - start if part.end is None else int(part.end) - start
+        if start + count > info.num_frames or count < 1:
+            raise MediaError(
+                "too short", f"the segment needs {max(count, 1)} frames from {start}, the file has {info.num_frames}"
+            )
+        return start, count
+    return _timed(part, info)
+
+
+def _timed(part: Span, info: MediaInfo) -> tuple[int, int]:
+    length = info.num_frames / (info.fps or 1.0)
+    end = length if part.end is None else part.end
+    if end > length + OVERSHOOT or part.start >= length:
+        hint = "" if max(part.start, end) > info.num_frames else "; if frames are meant, name the columns by"
+        hint += " data.columns: {start_frame: ..., end_frame: ...}" if hint else ""
+        raise MediaError("too short", f"the segment ends at {end:g} s, the file at {length:.6g} s{hint}")
+    start = _first_at(part.start, info)
+    count = min(_first_at(end, info), info.num_frames) - start
+    if count < 1:
+        raise MediaError("too short", f"no frame is shown between {part.start:g} and {end:g} s")
+    return start, count
+
+
+def _first_at(seconds: float, info: MediaInfo) -> int:
+    """Return the first frame that is shown at a time or after it."""
+    return max(0, math.ceil((seconds - SLACK) * (info.fps or 1.0)))
