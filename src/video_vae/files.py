@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import fcntl
 import hashlib
@@ -53,6 +54,36 @@ def spellings(path: str | Path) -> list[Path]:
     while names[-1].is_symlink() and len(names) < MAX_LINKS:
         names.append(lexical(names[-1].parent / names[-1].readlink()))
     return list(dict.fromkeys([*names, Path(path).resolve()]))
+
+
+def absence(path: str | Path) -> str:
+    """Say why a path cannot be read, with the name that may be meant; nothing where it can.
+
+    Such as `does not exist (looked in /work); did you mean clips/cats?`.
+    """
+    place = Path(path)
+    try:
+        place.stat()
+    except OSError as error:
+        if place.is_symlink():
+            return f"is a link to {place.readlink()}, which does not exist"
+        if isinstance(error, PermissionError):
+            return "lies in a folder that this user may not look into"
+        where = "" if place.is_absolute() else f" (looked in {Path.cwd()})"
+        return f"does not exist{where}{_meant(place)}"
+    allowed = os.access(place, os.R_OK | os.X_OK if place.is_dir() else os.R_OK)
+    return "" if allowed else "may not be read by this user"
+
+
+def _meant(lost: Path) -> str:
+    """Name the path that exists and differs in one part, much like it."""
+    there = next(folder for folder in lost.parents if folder.is_dir())
+    wrong, *rest = lost.relative_to(there).parts
+    with suppress(OSError):
+        near = difflib.get_close_matches(wrong, [path.name for path in there.iterdir()], n=1)
+        meant = next((path for name in near if (path := there.joinpath(name, *rest)).exists()), None)
+        return f"; did you mean {meant}?" if meant is not None else ""
+    return ""
 
 
 def walk(folder: str | Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:

@@ -42,6 +42,11 @@ class ModelFiles:
         """Tell whether the weights have the names that diffusers gives, which need a config.json beside them."""
         return (self.index or self.weights[0]).name.startswith(f"{STEM}.")
 
+    @property
+    def is_full(self) -> bool:
+        """Tell whether the names say nothing of another precision, as `fp16` in them does."""
+        return len((self.index or self.weights[0]).name.removesuffix(".index.json").split(".")) == 2
+
     def sha256(self) -> str:
         """Hash the weights: of one file its sha256, of shards that of the list that `sha256sum` prints of them."""
         if len(self.weights) == 1:

@@ -73,11 +73,11 @@ def test_clips_and_weights_that_a_config_names_are_looked_at(tmp_path: Path, mon
         evaluation={"flow_weights": "flow.safetensors"},
     )
     clips, spatial, flow = _broken([*check_sources(bad), *check_spatial(bad), *check_weights(bad)])
-    assert "lost not found" in clips and "data.sources" in clips
+    assert "data.sources: lost does not exist" in clips
     assert "spatial.sha256 says 000" in spatial
-    assert "flow.safetensors not found" in flow
+    assert "evaluation.flow_weights: flow.safetensors does not exist" in flow
     (tmp_path / "spatial" / "config.json").unlink()
-    assert "config.json missing" in _broken(check_spatial(good))[0]
+    assert "without config.json" in _broken(check_spatial(good))[0]
 
 
 def test_the_command_ends_with_1_only_if_something_needed_is_broken(

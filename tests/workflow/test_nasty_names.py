@@ -56,6 +56,7 @@ def test_paths_in_the_settings_arrive_as_they_are(tmp_path: Path) -> None:
     spatial = tmp_path / f"vae {NASTY}"
     shutil.copytree(checkout.folder / "workflow/weights/spatial_vae", spatial)
     weights = str(tmp_path / f"flow {NASTY}")
+    Path(weights).touch()
     settings = {
         "experiment": "mine",
         "data": {"sources": [str(spatial)]},

@@ -13,7 +13,9 @@ sys.path.insert(0, SRC)
 from video_vae.config import runs, slices
 from video_vae.config import STAGES, parse_config
 from video_vae.config.files import read_settings, retyped
+from video_vae.doctor.inputs import check_inputs
 from video_vae.errors import UserError
+from video_vae.model_files import find_model
 
 CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
 
@@ -45,8 +47,15 @@ try:
         read_settings(path)  # refuses keys given twice, of which Snakemake takes the last
     CONFIG = parse_config(retyped(config))
     RUNS = runs.resolve(CONFIG)
+    # Jobs are parts of a run that was checked when it started; the words name what reads no clips and no weights.
+    started = workflow.is_main_process and "VIDEO_VAE_OWNER" not in os.environ
+    if started and not {"prepare_offline", "--unlock", "--lint"}.intersection(sys.argv):
+        check_inputs(RUNS, Path("results"))
+        workflow.source_path("../notebooks/explore.ipynb")
 except UserError as error:
     raise WorkflowError(str(error)) from None
+except FileNotFoundError as error:
+    raise WorkflowError(f"{error.filename} does not exist; get it from the repository again") from None
 
 LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
 
@@ -89,27 +98,17 @@ def package_listings(experiment):
     return [f"resources/{name}/files.json" for name in RUNS[experiment].data.packages]
 
 
-def spatial_folder(experiment):
-    """Name the folder of a run's spatial VAE; empty where it is a hub id."""
+def spatial_files(experiment):
+    """List the files of a run's spatial VAE: what its training makes, or what lies in a local folder."""
     spatial = RUNS[experiment].spatial
     if spatial.pretrained is None:
         return f"results/{runs.spatial_owner(RUNS, experiment)}/spatial"
-    local = Path(spatial.pretrained, spatial.subfolder or "")
-    return str(local) if local.is_dir() else ""
+    return local([str(path) for path in find_model(spatial.place).files]) if spatial.place else []
 
 
-def spatial_files(experiment):
-    """List the files of a run's spatial VAE: what its training makes, or what lies in a local folder."""
-    folder = spatial_folder(experiment)
-    if not folder or RUNS[experiment].spatial.pretrained is None:
-        return folder or []
-    return local([f"{folder}/config.json", f"{folder}/diffusion_pytorch_model.safetensors"])
-
-
-def spatial_given(input):
-    """Name the folder of the spatial VAE among a job's inputs; empty where it is a hub id."""
-    first = input.spatial if isinstance(input.spatial, str) else next(iter(input.spatial), "")
-    return os.path.dirname(first) if os.path.basename(first) == "config.json" else first
+def spatial_given(experiment, input):
+    """Name the spatial VAE of a job, a folder or a file; empty where it is a hub id."""
+    return str(RUNS[experiment].spatial.place or input.spatial or "")
 
 
 def latent_files(experiment):
@@ -146,7 +145,7 @@ def stage_options(wildcards, input):
     """Write the options of a stage's training that name its inputs."""
     return options(
         latents=list(input.latents),
-        spatial=spatial_given(input),
+        spatial=spatial_given(wildcards.experiment, input),
         init_from=input.init,
         lpips=str(input.lpips) and os.path.dirname(str(input.lpips)),
     )

@@ -47,7 +47,7 @@ rule reconstruct_baselines:
         settings=argument(slices.baselines_slice),
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
         name=folder_of("index"),
-        options=lambda wildcards, input: options(spatial=spatial_given(input)),
+        options=lambda wildcards, input: options(spatial=spatial_given(wildcards.experiment, input)),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae.reconstruct {params.settings:q}"

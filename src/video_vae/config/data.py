@@ -95,6 +95,8 @@ class Data(Settings):
     """Folder that all files must lie in, links followed; null: rows of a table must not leave its folder by `..`."""
     packages: Annotated[tuple[Name, ...], Unique] = ()
     """Names under `resources` that are fetched before the sources are scanned."""
+    archived: bool = False
+    """The sources were moved away after the run: what was made of them stays usable, and nothing is listed anew."""
     resolution: tuple[Side, Side] = (256, 256)
     """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
     zoom: Annotated[Positive, Field(ge=1, le=16)] = 1.0

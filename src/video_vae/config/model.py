@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from video_vae.config.types import (
+    HUB_ID,
     Count,
     Depth,
     LocalPath,
@@ -56,14 +58,26 @@ class Spatial(Settings):
     """The spatial VAE: a diffusers AutoencoderKL with 8x compression and 4 channels."""
 
     pretrained: LocalPath | None = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
-    """Hub id or local folder of a diffusers AutoencoderKL; null trains a small one (`spatial.training`)."""
+    """Hub id, local folder or weights file of an AutoencoderKL; null trains a small one (`spatial.training`)."""
     subfolder: LocalPath | None = None
     """Folder inside the hub repository or local folder."""
     sha256: Sha256 | None = None
-    """Hash that the weights file must have."""
+    """Hash that the weights file must have; of shards that of the list that `sha256sum` prints of them."""
     sample: bool = True
     """Draw spatial latents from the posterior in training (evaluation always takes the mode)."""
     training: SpatialTraining = SpatialTraining()
+
+    @property
+    def place(self) -> Path | None:
+        """Return where it lies or should lie on this machine; None for a hub id, or where one is trained.
+
+        OWNER/NAME is a hub's as long as there is no folder OWNER here.
+        """
+        if self.pretrained is None:
+            return None
+        given = Path(self.pretrained)
+        hub = HUB_ID.fullmatch(self.pretrained) is not None and not given.parent.is_dir()
+        return None if hub else given / (self.subfolder or "")
 
 
 class Temporal(Settings):

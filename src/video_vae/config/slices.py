@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from video_vae.config.data import Data
@@ -20,7 +19,8 @@ from video_vae.errors import UserError
 from video_vae.provenance import canonical_json, fingerprint
 
 Slice = dict[str, Any]
-LISTING = ("sources", "columns", "root", "packages", "decode", "min_frames", "min_size", "max_failed_share", "split")
+LISTING = frozenset({"sources", "columns", "root", "packages", "archived", "decode", "min_frames", "min_size", "split"})
+LISTING |= {"max_failed_share"}
 VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING)
 """How frames are seen: read by every job that decodes or stands for frames."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
@@ -166,8 +166,9 @@ def statistics_slice(config: Config) -> Slice:
 
 
 def report_slice(config: Config) -> Slice:
-    """What the report reads: everything, since it shows the settings of the run."""
-    return without_defaults(config, Config())
+    """What the report reads: everything that shapes a result, since it shows the settings of the run."""
+    data = config.data.model_copy(update={"archived": False})
+    return without_defaults(config.model_copy(update={"data": data}), Config())
 
 
 def explore_slice(config: Config) -> Slice:
@@ -177,8 +178,7 @@ def explore_slice(config: Config) -> Slice:
 
 def loads_by_name(config: Config) -> bool:
     """Tell whether jobs load weights that are no files here: a spatial VAE by hub id, a flow net by address."""
-    spatial = config.spatial
-    hub = spatial.pretrained is not None and not Path(spatial.pretrained, spatial.subfolder or "").is_dir()
+    hub = config.spatial.pretrained is not None and config.spatial.place is None
     return hub or "://" in (config.evaluation.flow_weights or "")
 
 

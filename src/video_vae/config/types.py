@@ -21,6 +21,8 @@ MIN = 1e-12
 RESERVED = frozenset({"benchmarks", "latents"})
 """Folders of `results` that no run may be named after."""
 TEXT_LENGTH = 4096
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""A model on a hub, OWNER/NAME."""
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 _HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that are no part of a line: control characters, halves of surrogates, line ends."""

@@ -16,7 +16,7 @@ from video_vae.data.places import Places
 from video_vae.data.rows import OTHER_SUFFIXES, TABLE_SUFFIXES
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
-from video_vae.files import spellings, walk
+from video_vae.files import absence, spellings, walk
 from video_vae.progress import progress
 
 OTHER_MEDIA_SUFFIXES = frozenset(
@@ -64,8 +64,8 @@ def _add_source(found: Found, source: str, packages_dir: Path, columns: Columns)
     path = Path(source).expanduser()
     if path.is_dir():
         _scan_folder(found, path)
-    elif not path.exists():
-        raise UserError(f"data.sources: {source} does not exist (looked in {Path.cwd()}); correct the path")
+    elif lost := absence(path):
+        raise UserError(f"data.sources: {source} {lost}; correct the path")
     elif path.suffix.lower() in TABLE_SUFFIXES:
         return _read_list(found, path, packages_dir, columns)
     elif path.suffix.lower() in OTHER_SUFFIXES:

@@ -6,17 +6,19 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
 from huggingface_hub import constants, try_to_load_from_cache
 
 from video_vae.config import Config
-from video_vae.config.runs import resolve
+from video_vae.config.runs import data_owner, resolve
 from video_vae.config.slices import needs_perceptual
+from video_vae.doctor.inputs import Lost, lost_metric_weights, lost_sources, lost_spatial
 from video_vae.doctor.machine import Check
 from video_vae.files import sha256_file
+from video_vae.model_files import find_model
 from video_vae.weights.loading import WEIGHTS
 
 
@@ -39,12 +41,11 @@ def hub_needs(config: Config) -> list[str]:
     needs = []
     for run in resolve(config).values():
         name, part = run.spatial.pretrained, run.spatial.subfolder
-        if name is None or Path(name).exists():
+        if name is None or run.spatial.place is not None:
             continue
         file = f"{part}/{WEIGHTS}" if part else WEIGHTS
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or isinstance(try_to_load_from_cache(name, file), str):
-            continue
-        needs.append(f"spatial.pretrained {name}")
+        if not isinstance(try_to_load_from_cache(name, file), str):
+            needs.append(f"spatial.pretrained {name}")
     return sorted(set(needs))
 
 
@@ -57,52 +58,46 @@ def registry_needs(config: Config, folder: Path) -> list[str]:
 
 def check_sources(config: Config) -> Iterator[Check]:
     """Check that the folders, files and tables of clips are there; what they hold is the manifest's business."""
-    for name, run in resolve(config).items():
+    runs = resolve(config)
+    for name, run in runs.items():
         if not run.data.sources and not run.data.packages:
             text = f"{name}: data.sources is empty; name folders with clips, files, or lists of clips"
             yield Check(name="clips", state="broken", text=text)
-        lost = [source for source in run.data.sources if not Path(source).expanduser().exists()]
-        if lost:
-            text = f"{name}: {', '.join(lost)} not found from {Path.cwd()}; correct data.sources"
-            yield Check(name="clips", state="broken", text=text)
-        elif run.data.sources:
-            yield Check(name="clips", state="ok", text=f"{name}: {', '.join(run.data.sources)}")
+        lost = list(lost_sources(run, Path("results", data_owner(runs, name), "data")))
+        yield from _lost("clips", name, lost)
+        if run.data.sources and not lost:
+            moved = " (moved away, their results stay)" if run.data.archived else ""
+            yield Check(name="clips", state="ok", text=f"{name}: {', '.join(run.data.sources)}{moved}")
+
+
+def _lost(what: str, name: str, lost: Iterable[Lost]) -> Iterator[Check]:
+    for key, text in lost:
+        yield Check(name=what, state="broken", text=f"{name}: {key}: {text}")
 
 
 def check_spatial(config: Config) -> Iterator[Check]:
     """Check the spatial VAE that a config names: a local folder's files and hash, or that a hub has to be asked."""
     for name, run in resolve(config).items():
-        source, part = run.spatial.pretrained, run.spatial.subfolder or ""
-        if source is None:
+        lost = list(lost_spatial(run))
+        yield from _lost("spatial VAE", name, lost)
+        if run.spatial.pretrained is None:
             yield Check(name="spatial VAE", state="ok", text=f"{name}: a small one is trained (spatial.training)")
-        elif Path(source).is_dir():
-            files = [Path(source, part, file) for file in ("config.json", WEIGHTS)]
-            lost = [str(path) for path in files if not path.is_file()]
-            if lost:
-                text = f"{name}: {', '.join(lost)} missing; set spatial.pretrained to a folder in diffusers format"
-                yield Check(name="spatial VAE", state="broken", text=text)
-            else:
-                yield from _hash("spatial VAE", files[1], run.spatial.sha256, "spatial.sha256")
-        elif Path(source).is_absolute() or source.count("/") != 1:
-            text = f"{name}: {source} is no folder here and no hub id; correct spatial.pretrained"
-            yield Check(name="spatial VAE", state="broken", text=text)
+        elif run.spatial.place is not None and not lost:
+            found = find_model(run.spatial.place)
+            yield _hashed("spatial VAE", found.weights[0], found.sha256(), run.spatial.sha256, "spatial.sha256")
 
 
 def check_weights(config: Config) -> Iterator[Check]:
     """Check the other weights that a config names by files: optical flow and rFVD; and say what LPIPS needs."""
     settings = config.evaluation
+    yield from _lost("weights", config.experiment, lost_metric_weights(config))
     for key, file, digest in (
         ("flow_weights", settings.flow_weights, settings.flow_sha256),
         ("fvd_weights", settings.fvd_weights, settings.fvd_sha256),
     ):
-        if file is None or file.startswith(("http://", "https://")):
-            continue
-        if Path(file).is_file():
-            yield from _hash(f"evaluation.{key}", Path(file), digest, f"evaluation.{key.replace('weights', 'sha256')}")
-        else:
-            yield Check(
-                name=f"evaluation.{key}", state="broken", text=f"{file} not found from {Path.cwd()}; correct it"
-            )
+        if file is not None and Path(file).is_file():
+            sha256 = f"evaluation.{key.replace('weights', 'sha256')}"
+            yield _hashed(f"evaluation.{key}", Path(file), sha256_file(file), digest, sha256)
     if settings.flow_weights is None and "flolpips" in settings.metrics and settings.flow in ("auto", "dis"):
         text = "none: FloLPIPS takes OpenCV's DIS flow, not comparable with published FloLPIPS (PWC-Net)"
         yield Check(name="flow weights", state="note", text=text)
@@ -112,14 +107,12 @@ def check_weights(config: Config) -> Iterator[Check]:
         )
 
 
-def _hash(name: str, path: Path, expected: str | None, key: str) -> Iterator[Check]:
-    found = sha256_file(path)
+def _hashed(name: str, path: Path, found: str, expected: str | None, key: str) -> Check:
     if expected is not None and found != expected:
         text = f"{path} has sha256 {found}, {key} says {expected}; take the right file or correct the hash"
-        yield Check(name=name, state="broken", text=text)
-    else:
-        said = "as the config says" if expected else f"not checked: {key} is not set"
-        yield Check(name=name, state="ok", text=f"{path}, sha256 {found[:16]}... ({said})")
+        return Check(name=name, state="broken", text=text)
+    said = "as the config says" if expected else f"not checked: {key} is not set"
+    return Check(name=name, state="ok", text=f"{path}, sha256 {found[:16]}... ({said})")
 
 
 def partitions(profile: Path) -> tuple[str, ...]:

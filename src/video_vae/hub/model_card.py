@@ -33,11 +33,10 @@ latents = vae.encode_latents(torch.zeros(1, 3, 17, {height}, {width}))  # (B, 3,
 video = vae.decode_latents(latents, num_frames=17)
 ```""",
     "open-sora": """\
-One file with the names of the Open-Sora VAE v1.2. It becomes a model folder again, the net described by the section
-`model` of a config:
+One file with the names of the Open-Sora VAE v1.2, which says itself what net it is of. It becomes a model folder again:
 
 ```bash
-video-vae import {folder} --config CONFIG --output model
+video-vae import {folder} --output model
 ```""",
 }
 

@@ -21,7 +21,7 @@ from video_vae.config.types import address_scheme
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.metrics.pwcnet import PWCNet
-from video_vae.weights.tensors import misfits, read_tensors
+from video_vae.weights.tensors import misfits, read_tensors, take_net
 
 FlowKind = Literal["auto", "pwcnet", "raft", "dis"]
 DIS_MIN_SIDE = 12
@@ -123,8 +123,8 @@ def _pwcnet(tensors: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]
 
 
 def _raft(tensors: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]]:
-    stem = tensors.get("feature_encoder.convnormrelu.0.weight")
-    net = RAFT(large=stem is None or len(stem) > 32)
+    stem = [tensor for name, tensor in tensors.items() if name.endswith("feature_encoder.convnormrelu.0.weight")]
+    net = RAFT(large=not stem or len(stem[0]) > 32)
     return net, {f"net.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -153,7 +153,10 @@ def load_flow(kind: FlowKind = "auto", weights: str | None = None, sha256: str |
     digest = sha256_file(path)
     if sha256 is not None and digest != sha256:
         raise UserError(f"{weights} has sha256 {digest}, not {sha256}; get the right file or correct the hash")
-    net, state = _NETS[chosen](read_tensors(path, "flow weights"))
+    net, tensors = _NETS[chosen](read_tensors(path, "flow weights"))
+    state = take_net(
+        tensors, net.state_dict(), f"flow weights {path}", cure="save the one to take in a file of its own"
+    )
     problems = misfits(state, net.state_dict())
     if problems:
         raise UserError(f"{weights} does not hold the weights of {chosen}: {problems}; get the right file")

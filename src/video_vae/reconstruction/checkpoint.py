@@ -18,9 +18,10 @@ CONFIG = "config.json"
 def load_checkpoint(path: Path, config: Config, spatial: Path | None = None) -> VideoAutoencoderKL:
     """Load a video VAE, in fp32 and for inference.
 
-    A folder that this package wrote (or the folder around its `model`) says itself what it holds. Anything else gives
-    tensors by their published names; the architecture is then the config's `model` section, and the spatial VAE's is
-    that of the folder `spatial`, or of a local folder that the config names, or the SDXL VAE's.
+    A folder that this package wrote (or the folder around its `model`) says itself what it holds, and so does what it
+    exported. Anything else gives tensors by their published names; the architecture is then the config's `model`
+    section, and the spatial VAE's is that of the folder `spatial`, or of a local folder that the config names, or the
+    SDXL VAE's.
 
     Raises:
         UserError: if nothing can be loaded, or a tensor is missing, unexpected or misshapen.
@@ -32,7 +33,7 @@ def load_checkpoint(path: Path, config: Config, spatial: Path | None = None) -> 
     if _is_ours(folder):
         model = load_video_vae(folder)
     else:
-        model = import_checkpoint(path, config, spatial or _named_folder(config))
+        model = import_checkpoint(path, config, spatial or _named_folder(config), own_first=True)
     inference: VideoAutoencoderKL = model.float().eval().requires_grad_(False)
     return inference
 

@@ -8,31 +8,27 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin
-from torch import nn
+from torch import Tensor, nn
 
 from video_vae import config as settings
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
+from video_vae.model_files import CONFIG, WEIGHTS, ModelFiles, find_model
 from video_vae.models.init import start_as_interpolation
 from video_vae.models.temporal import TemporalAutoencoderKL
 from video_vae.models.video import VideoAutoencoderKL
-from video_vae.weights.tensors import NAMED, not_finite
+from video_vae.weights.hub import hub_model
+from video_vae.weights.names import SDXL, as_diffusers
+from video_vae.weights.tensors import misfits, read_tensors, take_net
 
 log = logging.getLogger(__name__)
 
-CONFIG = "config.json"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""A mirror on this machine needs no https."""
+WHOLE = "get the whole weights of this architecture"
 CHECKSUM = "_weights_sha256"
 """Entry of config.json: hash of the weights beside it. The library passes over names that begin so."""
-
-
-_STRICTLY: dict[str, Any] = {"use_safetensors": True, "low_cpu_mem_usage": False, "output_loading_info": True}
 
 
 def save_model(net: ModelMixin, folder: Path) -> None:
@@ -40,105 +36,108 @@ def save_model(net: ModelMixin, folder: Path) -> None:
     with atomic_path(folder) as aside:
         net.save_pretrained(aside)
         values = json.loads((aside / CONFIG).read_text(encoding="utf-8"))
+        values.pop("_name_or_path", None)  # where it was loaded from is nobody else's business
         values[CHECKSUM] = sha256_file(aside / WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def verify_checksum(folder: Path) -> None:
+def verify_checksum(model: ModelFiles) -> None:
     """Compare the weights of a folder with the hash that its config.json has, if it has one.
 
     Raises:
         UserError: if they differ: a model that loads may still be damaged.
     """
-    weights = folder / WEIGHTS
-    try:
-        sealed = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get(CHECKSUM)
-    except (OSError, ValueError, AttributeError):
-        return  # what the library says of it is said elsewhere
-    if sealed is not None and (not weights.is_file() or sha256_file(weights) != sealed):
+    weights, expected = model.weights[0], read_config(model).get(CHECKSUM)
+    if expected is not None and weights.name == WEIGHTS and sha256_file(weights) != expected:
+        folder = weights.parent
         raise UserError(f"{weights} is damaged: its hash is not that in {CONFIG}; delete {folder}, then make it again")
 
 
-def load_spatial(spatial: settings.Spatial, folder: Path | None = None) -> AutoencoderKL:
-    """Load the spatial VAE from a folder, or from what the config names (a local folder or a hub id).
+def read_config(model: ModelFiles) -> dict[str, Any]:
+    """Read a model's config.json; empty where there is none.
+
+    Raises:
+        UserError: if it is not JSON by name.
+    """
+    if model.config is None:
+        return {}
+    try:
+        values = json.loads(model.config.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"it is a {type(values).__name__}")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model.config} cannot be read ({' '.join(str(error).split())}); get it anew") from None
+    return values
+
+
+def load_spatial(spatial: settings.Spatial, given: Path | None = None) -> AutoencoderKL:
+    """Load the spatial VAE from a folder or file, or from what the config names (a local one or a hub id).
 
     Raises:
         UserError: if it cannot be loaded, or its weights have another hash than the config says.
     """
-    source = str(folder) if folder is not None else spatial.pretrained
+    source = str(given) if given is not None else spatial.pretrained
     if source is None:
         raise UserError("spatial.pretrained is null and no trained spatial VAE was given; run train-spatial first")
-    local = Path(source).is_dir()
-    subfolder = None if folder is not None else spatial.subfolder
-    if local and spatial.sha256 is not None:
-        _check_hash(Path(source) / (subfolder or "") / WEIGHTS, spatial.sha256)
-    if local:
-        verify_checksum(Path(source) / (subfolder or ""))
-    if not local:
-        _check_hub(source)
-    try:
-        net, report = AutoencoderKL.from_pretrained(source, subfolder=subfolder, local_files_only=local, **_STRICTLY)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"spatial VAE {source}: cannot be loaded ({reason}); set spatial.pretrained to a folder in diffusers "
-            "format, a hub id that this machine reaches, or null to train one"
-        ) from error
-    if not local:
-        _check_fetched(source, subfolder, spatial.sha256)
-    _check_whole(net, report, f"spatial VAE {source}")
-    loaded: AutoencoderKL = net
+    subfolder = None if given is not None else spatial.subfolder
+    local = Path(source).exists()
+    model = find_model(Path(source, subfolder or ""), "spatial VAE") if local else hub_model(source, subfolder)
+    if spatial.sha256 is not None:
+        _check_hash(model, spatial.sha256)
+    elif not local:
+        log.warning("%s: set spatial.sha256: %s, so that no other weights are ever taken", source, model.sha256())
+    if not model.is_full:
+        log.warning("spatial VAE %s: takes %s; are there none in full precision?", source, model.weights[0].name)
+    verify_checksum(model)
+    net = make_net(AutoencoderKL, read_config(model) or dict(SDXL), f"spatial VAE {source}")
+    tensors = as_diffusers(read_tensors(model.weights, "spatial VAE"), net.config, f"spatial VAE {source}")
+    cure = f"put its {CONFIG} beside it: without one it is taken for SDXL's" if model.config is None else WHOLE
+    loaded: AutoencoderKL = _filled(net, tensors, f"spatial VAE {source}", cure)
     return loaded
 
 
-def _check_hub(source: str) -> None:
-    from huggingface_hub import constants
-
-    address = urlsplit(constants.ENDPOINT)
-    if address.scheme != "https" and address.hostname not in LOOPBACK:
-        raise UserError(f"spatial VAE {source}: HF_ENDPOINT is {constants.ENDPOINT}; fetch from an https address only")
+def public_config(net: ModelMixin) -> dict[str, Any]:
+    """Return what a net was made from, without what the library adds, such as the path that it came from."""
+    return {key: value for key, value in dict(net.config).items() if not key.startswith("_")}
 
 
-def _check_fetched(source: str, subfolder: str | None, expected: str | None) -> None:
-    """Compare weights that came from a hub with the hash in the config; say the hash where it has none.
+def make_net(kind: type[ModelMixin], values: Mapping[str, Any], name: str) -> ModelMixin:
+    """Make a net, in fp32, with whatever weights, as its config says.
 
     Raises:
-        UserError: if they differ.
+        UserError: if the config is of another kind of net, or one that cannot be made.
     """
-    from huggingface_hub import try_to_load_from_cache
+    said = values.get("_class_name", kind.__name__)
+    if said != kind.__name__:
+        raise UserError(f"{name}: its {CONFIG} is of class {said}, not {kind.__name__}; name the folder of one")
+    try:
+        return kind.from_config(dict(values))
+    except (KeyError, TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise UserError(
+            f"{name}: its {CONFIG} describes no net ({' '.join(str(error).split())[:200]}); get it anew"
+        ) from None
 
-    file = f"{subfolder}/{WEIGHTS}" if subfolder else WEIGHTS
-    path = try_to_load_from_cache(source, file)
-    if not isinstance(path, str):
-        raise UserError(f"spatial VAE {source}: {file} is not in the hub's cache; download it and name its folder")
-    if expected is not None:
-        _check_hash(Path(path), expected)
-    else:
-        log.warning("%s: set spatial.sha256: %s, so that no other weights are ever taken", source, sha256_file(path))
 
-
-def _check_whole(net: ModelMixin, report: Mapping[str, Any], name: str) -> None:
-    """Refuse weights that are incomplete (the library would make up the rest), that have more, or are not finite.
+def _filled(net: ModelMixin, tensors: Mapping[str, Tensor], name: str, cure: str = WHOLE) -> ModelMixin:
+    """Return a net with the weights given, for inference; refuse those that are incomplete, too many or not finite.
 
     Raises:
         UserError: which names the tensors.
     """
-    problems = {
-        "missing": report["missing_keys"],
-        "unexpected": report["unexpected_keys"],
-        "not finite": not_finite(net.state_dict()),
-    }
-    parts = [f"{len(keys)} {kind} ({', '.join(sorted(keys)[:NAMED])})" for kind, keys in problems.items() if keys]
-    if parts:
-        raise UserError(f"{name}: {'; '.join(parts)}; get the whole weights of this architecture")
+    expected = net.state_dict()
+    found = take_net(tensors, expected, name)
+    problems = misfits(found, expected)
+    if problems:
+        raise UserError(f"{name}: cannot be loaded: {problems}; {cure}")
+    net.load_state_dict(found, strict=True)
+    return net.eval()
 
 
-def _check_hash(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise UserError(f"spatial VAE: {path} is missing; spatial.sha256 is checked against it")
-    found = sha256_file(path)
+def _check_hash(model: ModelFiles, expected: str) -> None:
+    found = model.sha256()
     if found != expected:
-        raise UserError(f"spatial VAE: {path} has sha256 {found}, but spatial.sha256 says {expected}")
+        names = ", ".join(str(path) for path in model.weights)
+        raise UserError(f"spatial VAE: {names} has sha256 {found}, but spatial.sha256 says {expected}")
 
 
 def check_fits(make: Callable[[], nn.Module], key: str) -> None:
@@ -196,12 +195,8 @@ def load_video_vae(folder: Path) -> VideoAutoencoderKL:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"model {folder}: no config.json there; give a stage's model folder")
-    verify_checksum(folder)
-    try:
-        net, report = VideoAutoencoderKL.from_pretrained(str(folder), local_files_only=True, **_STRICTLY)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"model {folder}: cannot be loaded ({reason}); give a stage's model folder") from error
-    _check_whole(net, report, f"model {folder}")
-    loaded: VideoAutoencoderKL = net
+    model = find_model(folder)
+    verify_checksum(model)
+    net = make_net(VideoAutoencoderKL, read_config(model), f"model {folder}")
+    loaded: VideoAutoencoderKL = _filled(net, read_tensors(model.weights, "model"), f"model {folder}")
     return loaded

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -13,77 +16,141 @@ from torch import Tensor
 from video_vae import config as settings
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
-from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
-from video_vae.weights.loading import load_video_vae
-from video_vae.weights.tensors import misfits, read_tensors
+from video_vae.model_files import CONFIG, ModelFiles, find_model
+from video_vae.models import VideoAutoencoderKL
+from video_vae.weights.loading import load_video_vae, make_net, public_config, read_config, verify_checksum
+from video_vae.weights.names import SDXL
+from video_vae.weights.tensors import misfits, read_file, read_tensors, take_net
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-SDXL = {
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "sample_size": 512,
-    "scaling_factor": 0.13025,
-}
-"""Architecture of the spatial VAE of the published checkpoint (its own scaling factor is not used)."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+"""Endings of the files that an export writes: safetensors, or what `torch.load` reads."""
+CONFIG_TEXT = "config"
+"""Name of the text beside the tensors of an exported file: its config.json."""
+_OPEN_SORA = "VideoAutoencoderPipeline"
+"""What the config.json of the published Open-Sora VAE says it is of."""
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint: a .safetensors or .pt file, or a folder that holds one.
+    """Read the tensors of a checkpoint: a .safetensors file, one that torch saved, or a folder that holds one.
 
     Raises:
         UserError: if there is none or more than one, or the file is broken or holds more than tensors.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        if len(files) != 1:
-            raise UserError(f"checkpoint {path}: {len(files)} weight files in the folder; give the file to take")
-        path = files[0]
-    return read_tensors(path, "checkpoint")
+    return read_tensors(find_model(path, "checkpoint").weights, "checkpoint")
 
 
-def check_state_dict(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:
-    """Compare names and shapes of a checkpoint with those of a net, and refuse non-finite weights.
+def import_checkpoint(
+    checkpoint: Path,
+    config: settings.Config | None = None,
+    spatial: Path | None = None,
+    key: str | None = None,
+    own_first: bool = False,
+) -> VideoAutoencoderKL:
+    """Load a published checkpoint into the net that it is of; every name and shape must fit.
 
-    Raises:
-        UserError: which says what is missing, unexpected, misshapen or not finite.
-    """
-    problems = misfits(found, expected)
-    if problems:
-        raise UserError(f"checkpoint {name}: {problems}; set model.temporal in the config to its architecture")
-
-
-def empty_video_vae(model: settings.Model, spatial: Path | None) -> VideoAutoencoderKL:
-    """Make the net that a config describes without weights of its own, around the SDXL VAE or that of a folder."""
-    architecture = SDXL if spatial is None else AutoencoderKL.load_config(str(spatial))
-    with torch.device("meta"):
-        return VideoAutoencoderKL(
-            AutoencoderKL.from_config(architecture),
-            TemporalAutoencoderKL(**model.temporal.model_dump(exclude={"init"})),
-            scaling_factor=model.scaling_factor,
-            shift=model.shift,
-            scale=model.scale,
-            chunk_frames=model.chunk_frames,
-        )
-
-
-def import_checkpoint(checkpoint: Path, config: settings.Config, spatial: Path | None = None) -> VideoAutoencoderKL:
-    """Load a published checkpoint into the net that a config describes; every name and shape must fit.
+    Args:
+        checkpoint: the file, or the folder that holds it.
+        config: settings whose `model` describes the net; where it is not given, what was saved with the tensors does,
+            or config.json beside them, or else it is the published net.
+        spatial: folder whose config.json describes the spatial VAE; else as for `config`, or SDXL's.
+        key: the set of weights to take, where there are several in it.
+        own_first: what the checkpoint says of itself counts more than `config` and `spatial`.
 
     Raises:
         UserError: if it cannot be read or does not fit.
     """
-    found = read_state_dict(checkpoint)
-    net = empty_video_vae(config.model, spatial)
-    check_state_dict(found, net.state_dict(), str(checkpoint))
-    net.load_state_dict({key: value.float() for key, value in found.items()}, strict=True, assign=True)
+    files = find_model(checkpoint, "checkpoint")
+    verify_checksum(files)
+    parts = [read_file(path, "checkpoint") for path in files.weights]
+    tensors = {name: tensor for part, _ in parts for name, tensor in part.items()}
+    said = described(files, parts[0][1]) if config is None or own_first else {}
+    values = said or net_values((config or settings.Config()).model)
+    if spatial is not None and not (said and own_first):
+        values = values | {"spatial": _spatial_values(spatial)}
+    with torch.device("meta"):
+        net: Any = make_net(VideoAutoencoderKL, values, f"checkpoint {checkpoint}")
+    expected = net.state_dict()
+    found = take_net(tensors, expected, f"checkpoint {checkpoint}", key, "take one of them by --key of import")
+    problems = misfits(found, expected)
+    if problems:
+        raise UserError(f"checkpoint {checkpoint}: {problems}; {_cure(found, expected)}")
+    net.load_state_dict({name: value.float() for name, value in found.items()}, strict=True, assign=True)
     return net
 
 
+def _spatial_values(folder: Path) -> dict[str, Any]:
+    """Read the config.json of a spatial VAE: its weights are not needed.
+
+    Raises:
+        UserError: if there is none, or it is of another kind of net.
+    """
+    config = folder / CONFIG if folder.is_dir() else folder.parent / CONFIG
+    if not config.is_file():
+        raise UserError(f"--spatial {folder}: no {CONFIG} there; give the folder with the spatial VAE's {CONFIG}")
+    values = read_config(ModelFiles(weights=(), config=config))
+    if values.get("_class_name", AutoencoderKL.__name__) != AutoencoderKL.__name__:
+        raise UserError(f"--spatial {config}: of class {values['_class_name']}; give the folder of an AutoencoderKL")
+    return {name: value for name, value in values.items() if not name.startswith("_")}
+
+
+def _cure(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Say which option is to be set where weights do not fit the net that was made for them."""
+    shared = found.keys() & expected.keys()
+    wrong = (found.keys() ^ expected.keys()) | {name for name in shared if found[name].shape != expected[name].shape}
+    if not shared:
+        return "none of its names is one of a video VAE's: give the checkpoint of one"
+    spatial = any(name.startswith("spatial_vae.") for name in wrong)
+    cures = ["give --spatial the folder with the config.json of its spatial VAE"] if spatial else []
+    if any(name.startswith("temporal_vae.") for name in wrong):
+        cures.append("set model.temporal in the config (--config) to its architecture")
+    return " and ".join(cures) or "get the file anew"
+
+
+def net_values(model: settings.Model) -> dict[str, Any]:
+    """Return the arguments of the net that the section `model` of a config describes, around SDXL's spatial VAE."""
+    values = model.model_dump(mode="json", exclude={"temporal": {"init"}})
+    return values | {"spatial": dict(SDXL)}
+
+
+def described(files: ModelFiles, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of the net that a checkpoint itself describes; empty where it does not.
+
+    Raises:
+        UserError: if the description cannot be read.
+    """
+    try:
+        values = json.loads(texts[CONFIG_TEXT]) if CONFIG_TEXT in texts else read_config(files)
+        if values.get("_class_name") == VideoAutoencoderKL.__name__:
+            return {name: value for name, value in values.items() if not name.startswith("_")}
+        if _OPEN_SORA in (values.get("model_type"), *(values.get("architectures") or ())):
+            names = {"shift": "shift", "scale": "scale", "micro_frame_size": "chunk_frames"}
+            given = {names[name]: value for name, value in values.items() if name in names}
+            return net_values(settings.Model.model_validate(given))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        where = files.config or files.weights[0]
+        raise UserError(
+            f"checkpoint {where}: its {CONFIG} cannot be understood ({' '.join(str(error).split())[:200]}); "
+            "give --config with the section `model` of the net"
+        ) from None
+    if "_class_name" in values:
+        lacks = ": the temporal VAE is missing" if values["_class_name"] == AutoencoderKL.__name__ else ""
+        cure = "give a video VAE; a spatial VAE alone is named by spatial.pretrained in a config"
+        raise UserError(f"checkpoint {files.config}: of class {values['_class_name']}{lacks}; {cure}")
+    return {}
+
+
 def export_checkpoint(folder: Path, output: Path) -> None:
-    """Write the weights of a model folder under the published names, as one safetensors file."""
-    state = load_video_vae(folder).state_dict()
+    """Write the weights of a model folder under the published names, with its config.json as text beside them.
+
+    The ending of `output` says how: safetensors, or what `torch.load(..., weights_only=True)` reads (`SUFFIXES`).
+    """
+    net = load_video_vae(folder)
+    state = {name: value.contiguous() for name, value in net.state_dict().items()}
+    text = json.dumps({"_class_name": type(net).__name__, **public_config(net)})
     with atomic_path(output) as aside:
-        save_file({key: value.contiguous() for key, value in state.items()}, aside, metadata={"format": "pt"})
+        if output.suffix.lower() == ".safetensors":
+            save_file(state, aside, metadata={"format": "pt", CONFIG_TEXT: text})
+        else:
+            ordered: Any = OrderedDict(state)
+            ordered._metadata = OrderedDict({"": {"version": 1, CONFIG_TEXT: text}})  # where torch itself keeps such
+            torch.save(ordered, aside)

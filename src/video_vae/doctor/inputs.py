@@ -1,0 +1,103 @@
+"""The files and folders that the runs of a config read: which are missing, and what to do. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from video_vae.config import Config, parse_config
+from video_vae.config.runs import Runs, data_owner
+from video_vae.config.slices import data_slice
+from video_vae.config.types import address_scheme
+from video_vae.errors import UserError
+from video_vae.files import absence
+from video_vae.model_files import find_model
+from video_vae.provenance import RECORD
+
+Lost = tuple[str, str]
+"""A key of the config, and what is wrong with the path that it holds."""
+
+
+def check_inputs(runs: Runs, results: Path) -> None:
+    """See that all is there that the runs of a config read.
+
+    Snakemake does not: it takes results that exist for good where what they were made from is gone.
+
+    Args:
+        runs: the runs of the config.
+        results: their results folder, which tells what was made of sources that were moved away.
+
+    Raises:
+        UserError: which names each missing thing in a line of its own, with its key.
+    """
+    lines = missing_inputs(runs, results)
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def missing_inputs(runs: Runs, results: Path) -> list[str]:
+    """Return a line for each file and folder that the runs read and that is not there, with its key and the cure."""
+    seen: set[Lost] = set()
+    lines = []
+    for number, (name, run) in enumerate(runs.items()):
+        clips = lost_sources(run, results / data_owner(runs, name) / "data")
+        for key, text in (*clips, *lost_spatial(run), *lost_metric_weights(run)):
+            if (key, text) not in seen:
+                lines.append(f"experiments.{name}.{key}: {text}" if number else f"{key}: {text}")
+            seen.add((key, text))
+    return lines
+
+
+def lost_sources(run: Config, made: Path) -> Iterator[Lost]:
+    """Yield what is missing of a run's clips.
+
+    Args:
+        run: its settings.
+        made: folder of its manifest, which sources that were moved away must have been listed in.
+    """
+    lost = [(source, text) for source in run.data.sources if (text := absence(source))]
+    listed = bool(lost) and _listed_with(run, made)
+    for source, text in lost:
+        if not run.data.archived:
+            archived = ", or set data.archived: true where they were moved away after the run" if listed else ""
+            yield "data.sources", f"{source} {text}; correct the path{archived}"
+        elif not listed:
+            cure = "put them back, or name what was listed"
+            yield "data.archived", f"{source} {text}, and {made} was not made with these settings; {cure}"
+    root = run.data.root
+    if root is not None and not run.data.archived and not Path(root).is_dir():
+        yield "data.root", f"{root} {absence(root) or 'is not a folder'}; correct the path, or set null"
+
+
+def _listed_with(run: Config, made: Path) -> bool:
+    """Tell whether a manifest was made with a run's settings."""
+    try:
+        record = json.loads((made / RECORD).read_text(encoding="utf-8"))
+        return data_slice(parse_config(record["config"])) == data_slice(run)
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return False
+
+
+def lost_spatial(run: Config) -> Iterator[Lost]:
+    """Yield what is missing of a spatial VAE on this machine."""
+    place, given = run.spatial.place, Path(run.spatial.pretrained or "")
+    if place is None:
+        return
+    if lost := absence(given):
+        yield "spatial.pretrained", f"{given} {lost}; name a folder, a weights file, or a model on a hub (OWNER/NAME)"
+    elif lost := absence(place):
+        yield "spatial.subfolder", f"{place} {lost}; correct it, or set null"
+    else:
+        try:
+            find_model(place, "spatial VAE")
+        except (UserError, OSError) as error:
+            yield "spatial.pretrained", str(error)
+
+
+def lost_metric_weights(run: Config) -> Iterator[Lost]:
+    """Yield what is missing of the weights of metrics that a config names by local files."""
+    for key in ("flow_weights", "fvd_weights"):
+        file = getattr(run.evaluation, key)
+        if file is not None and not address_scheme(file) and not Path(file).is_file():
+            yield f"evaluation.{key}", f"{file} {absence(file) or 'is not a file'}; correct the path"
