@@ -179,3 +179,18 @@ def test_images_without_a_reader_name_the_cure_whatever_their_name(tmp_path: Pat
     clips, rejected = look_through(collect([str(tmp_path)]), Data(min_size=8), workers=1)
     assert [Path(clip.path).name for clip in clips] == ["good.png"]
     assert [(row.reason, cure in row.detail) for row in rejected] == [("unreadable", True)] * 2
+
+
+def test_exif_that_cannot_be_read_costs_no_image(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.webp", lossless=True, exif=b"exif\nno such thing")
+    assert probe(tmp_path / "a.webp").handling == ()
+    assert np.array_equal(read_image(tmp_path / "a.webp")[0], PIXELS)
+
+
+def test_an_avif_without_pictures_says_so(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.avif")
+    content = (tmp_path / "a.avif").read_bytes()
+    start = content.index(b"mdat") + 4
+    (tmp_path / "a.avif").write_bytes(content[:start] + bytes(len(content) - start))
+    with pytest.raises(MediaError, match="unreadable"):
+        probe(tmp_path / "a.avif")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ _SLACK = 1 / 255
 """By how much float pixels may leave 0 to 1."""
 
 _ORIENTATION = 0x0112
-_TIFF_BITS, _TIFF_WHITE, _TIFF_PLANES, _TIFF_NUMBERS = 258, 262, 284, 339
+_TIFF_BITS, _TIFF_PACKING, _TIFF_WHITE, _TIFF_PLANES, _TIFF_NUMBERS = 258, 259, 262, 284, 339
 _UNSIGNED, _SIGNED = 1, 2
 
 
@@ -83,7 +83,7 @@ def probe_image(path: str | Path) -> ImageInfo:
     """
     _, height, width, _ = read_image(path).shape
     with _opened(path) as image:
-        words = set(_WORDS.get(image.getexif().get(_ORIENTATION, 1), ()))
+        words = set(_WORDS.get(_orientation(image), ()))
         words |= {"tone-mapped"} if _is_hdr(path) else set()
         words |= {"first-page"} if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1 else set()
         indices = _moving(image)
@@ -140,7 +140,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise MediaError("unreadable", _unidentified(Path(path))) from None
     except Image.DecompressionBombError as error:
         raise MediaError("unreadable", str(error)) from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, RuntimeError, ValueError, SyntaxError) as error:
         raise MediaError("truncated" if "truncated" in str(error) else "unreadable", message(error)) from None
 
 
@@ -169,11 +169,20 @@ def _picture(image: Image.Image, index: int) -> Frames:
     _refuse_unknown_white(image)
     if index or getattr(image, "is_animated", False):
         image.seek(index)
-    upright = _eight_bits(ImageOps.exif_transpose(image), inverted=_tag(image, _TIFF_WHITE, 1) == 0)
+    image.load()  # before EXIF is asked for, which may decode and fail on its own
+    turned = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+    upright = _eight_bits(turned, inverted=_tag(image, _TIFF_WHITE, 1) == 0)
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.asarray(upright.convert("RGB")).copy()
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read an image's orientation; EXIF that cannot be read is passed over, as viewers do."""
+    with suppress(OSError, ValueError, SyntaxError, struct.error):
+        return int(image.getexif().get(_ORIENTATION, 1))
+    return 1
 
 
 def _tag(image: Image.Image, number: int, default: int) -> int:
@@ -188,7 +197,7 @@ def _refuse_unknown_white(image: Image.Image) -> None:
     what = ""
     if numbers == _SIGNED or (bits > 16 and numbers == _UNSIGNED):
         what = f"{'signed ' * (numbers == _SIGNED)}{bits}-bit integers, of which it is not known which is white"
-    elif bits > 8 and _tag(image, _TIFF_PLANES, 1) == 2:
+    elif bits > 8 and _tag(image, _TIFF_PLANES, 1) == 2 and _tag(image, _TIFF_PACKING, 1) == 1:
         what = f"channels of {bits} bits one after the other"
     if what:
         raise MediaError("unreadable", f"a TIFF of {what}; save it with 8 or 16 unsigned bits per channel")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from video_vae.data.probed import read_probed, rewrite_probed, stamp
-from video_vae.data.video import MediaError, MediaInfo, iterate_frames, probe
+from video_vae.data.video import ONE_SIZE, MediaError, MediaInfo, iterate_frames, probe
 from video_vae.files import sha256_file
 from video_vae.progress import progress
 
@@ -219,7 +219,7 @@ def _decode(path: str, info: MediaInfo) -> None:
     """
     for index, frame in enumerate(iterate_frames(path, range(info.num_frames))):
         if frame.shape[:2] != (info.height, info.width):
-            raise MediaError("unreadable", f"frame {index} has another size than frame 0")
+            raise MediaError("unreadable", f"frame {index} has another size than frame 0; {ONE_SIZE}")
 
 
 def _confine() -> None:

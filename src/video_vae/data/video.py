@@ -25,6 +25,8 @@ VIDEO_SUFFIXES = frozenset(
     | {".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 
+ONE_SIZE = "make a copy of one size: ffmpeg -i FILE new.mp4"
+
 SLOWEST, FASTEST = 0.1, 1000.0
 """Frames a second that a video may have; beyond, its time stamps are wrong."""
 
@@ -67,7 +69,7 @@ def probe(path: str | Path) -> MediaInfo:
         sizes.append((height, width))
         handling |= set(picture_handling(frame, stream))
     if len(set(sizes)) > 1:
-        raise MediaError("unreadable", "its first, middle and last frame are not of one size")
+        raise MediaError("unreadable", f"its first, middle and last frame are not of one size; {ONE_SIZE}")
     height, width = sizes[0]
     return MediaInfo(
         kind="video",
@@ -135,7 +137,8 @@ def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
         if frames is None:
             frames = np.empty((len(wanted), *frame.shape), dtype=np.uint8)
         if frame.shape != frames.shape[1:]:
-            raise MediaError("unreadable", f"frame {wanted[place]} has another size than frame {wanted[0]}")
+            detail = f"frame {wanted[place]} has another size than frame {wanted[0]}; {ONE_SIZE}"
+            raise MediaError("unreadable", detail)
         frames[place] = frame
     if frames is None:
         return np.empty((0, 0, 0, 3), dtype=np.uint8)
