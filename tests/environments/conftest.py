@@ -9,10 +9,10 @@ import venv
 from pathlib import Path
 
 import pytest
+from envs.generate import PIP, PYTHON
 
 from environments.pythons import note_pythons
 from tiny_material import copy_project
-from video_vae.env_docs import PIP, PYTHON
 from workflow_material import Checkout
 
 HERE = Path(__file__).parent

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from envs.generate import PIP, PYTHON
 from packaging.utils import canonicalize_name
 
 from environments.pythons import note_pythons, ran_in
 from slurm_cluster import Cluster, why_not
 from slurm_material import Run, make_checkout
-from video_vae.env_docs import PIP, PYTHON
 from workflow_material import ROOT, Checkout
 
 pytestmark = [pytest.mark.installs, pytest.mark.timeout(900)]

@@ -17,12 +17,12 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from envs.generate import PIP, PYTHON
 from packaging.utils import canonicalize_name
 
 from environments.image import APPTAINER, build
 from material import write_clips
 from tiny_material import SETTINGS
-from video_vae.env_docs import PIP, PYTHON
 from workflow_material import ROOT, Checkout
 
 pytestmark = [pytest.mark.installs, pytest.mark.timeout(3000)]

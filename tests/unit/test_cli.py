@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from video_vae.cli import main
-from video_vae.commands import COMMANDS, GROUPS, command_parser, example_of
+from video_vae.commands import COMMANDS, GROUPS, command_parser
 
 
 def _cli(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
@@ -39,8 +39,8 @@ def test_every_command_of_the_table_exists_and_explains_itself(name: str, capsys
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_default_is_shown_and_every_example_is_understood(name: str) -> None:
-    parser = command_parser(name, importlib.import_module(COMMANDS[name].module), f"video-vae {name}")
-    parser.parse_args(example_of(name))
+    parser = command_parser(importlib.import_module(COMMANDS[name].module), f"video-vae {name}", COMMANDS[name].example)
+    parser.parse_args(COMMANDS[name].example.split())
     text = " ".join(parser.format_help().split())
     for action in parser._actions:
         assert action.help, action.dest
@@ -61,6 +61,12 @@ def test_wrong_arguments_are_one_line_that_names_the_help(capsys: pytest.Capture
         assert stop.value.code == 2 and error.count("\n") == 1 and said in error
 
 
+def test_the_module_of_a_subcommand_is_named_as_it() -> None:
+    for name, command in COMMANDS.items():
+        # the bare words `import` and `init` cannot name a module, or say too little: their object follows
+        assert command.module.rpartition(".")[2].startswith(name.replace("-", "_")), command.module
+
+
 def test_user_error_is_one_line_and_status_2(tmp_path: Path) -> None:
     result = _cli("manifest", str(tmp_path / "missing.yaml"), "--output-dir", str(tmp_path))
     assert result.returncode == 2
@@ -76,11 +82,13 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_an_error_that_nobody_expected_is_one_line_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "README.md").write_bytes(b"\xff\xfe not text")
-    result = _cli("config-docs", "--root", str(tmp_path))
+    command = [sys.executable, "-m", "video_vae.config.docs", "--root", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and result.stderr.count("\n") == 1
-    assert "video-vae config-docs: UnicodeDecodeError: 'utf-8' codec can't decode" in result.stderr
+    assert "video_vae.config.docs: UnicodeDecodeError: 'utf-8' codec can't decode" in result.stderr
     assert "(at config/docs.py:" in result.stderr and "run again with --debug" in result.stderr
-    assert "Traceback" in _cli("config-docs", "--debug", "--root", str(tmp_path)).stderr
+    shown = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
+    assert "Traceback" in shown.stderr
 
 
 @pytest.mark.parametrize("arguments", ["--help", "train --help"])

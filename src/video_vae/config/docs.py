@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from video_vae.cli import run_tool
 from video_vae.config import Config
 from video_vae.config.types import MAX, MIN
 from video_vae.errors import UserError
@@ -158,7 +159,7 @@ def readme_text(current: str) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `config-docs`."""
+    """Declare the arguments."""
     parser.add_argument("--root", type=Path, default=Path(), help="root of the checkout [here]")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is out of date")
 
@@ -185,3 +186,7 @@ def write_or_check(wanted: Mapping[Path, str], *, check: bool, command: str) -> 
         with atomic_path(path) as aside:
             aside.write_text(wanted[path], encoding="utf-8")
         sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_tool(sys.modules[__name__], "python -m video_vae.config.docs", "--check"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import logging
@@ -20,11 +19,10 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from video_vae.config import Package, load_config
+from video_vae.config import Package
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.progress import progress
-from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 
 log = logging.getLogger(__name__)
 
@@ -258,25 +256,3 @@ def check_folder(folder: str | Path) -> Mapping[str, str]:
         if not path.is_file() or sha256_file(path) != digest:
             raise UserError(f"{path} is missing or changed since it was fetched; delete {folder} and fetch it again")
     return files
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `fetch`."""
-    parser.add_argument("config", help="YAML file, or the settings as JSON text")
-    parser.add_argument("name", help="which entry of `resources`")
-    parser.add_argument("--output", type=Path, help="folder to fill [resources/NAME]")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Fetch one package of the config."""
-    started = time.time()
-    config = load_config(args.config)
-    resources = config.resources
-    if args.name not in resources:
-        raise UserError(f"resources has no {args.name!r}; it has {', '.join(sorted(resources))}")
-    output = args.output or Path("resources") / args.name
-    fetch(resources[args.name], output)
-    files = Part(output, [LISTING, *check_folder(output)])
-    record = run_record("fetch", config, outputs={"files": files}, started=started, package=args.name)
-    write_json_atomic(output / RECORD, record)
-    sys.stdout.write(f"{output}\n")

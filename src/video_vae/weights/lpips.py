@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import pickle
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from torch import Tensor
 
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
-from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.weights.hashing import weights_sha256
 from video_vae.weights.tensors import not_finite
 
@@ -27,7 +24,7 @@ log = logging.getLogger(__name__)
 
 CHECKSUM = "weights_sha256"
 """Entry of a file's metadata: hash of its tensors."""
-_PICKLES = {"alex": ("alexnet.ckpt", "AlexNet_0"), "vgg": ("vgg16.ckpt", "VGG16_0")}
+PICKLES = {"alex": ("alexnet.ckpt", "AlexNet_0"), "vgg": ("vgg16.ckpt", "VGG16_0")}
 # (slice, layer, output channels, input channels, kernel side) of each convolution of the backbones, in order
 _CONVOLUTIONS = {
     "alex": ((1, 0, 64, 3, 11), (2, 3, 192, 64, 5), (3, 6, 384, 192, 3), (4, 8, 256, 384, 3), (5, 10, 256, 256, 3)),
@@ -105,7 +102,7 @@ def convert_lpips(folder: str | Path, output: str | Path) -> None:
     Raises:
         UserError: if a file is missing, changed since it was fetched, or holds other tensors than expected.
     """
-    for net, (name, root) in _PICKLES.items():
+    for net, (name, root) in PICKLES.items():
         source = Path(folder) / name
         arrays = load_arrays(source)
         digest = _check_fetched(source)
@@ -186,20 +183,3 @@ def load_lpips_weights(folder: str | Path, net: str) -> dict[str, Tensor]:
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
     return None if tensor is None else tuple(tensor.shape)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `convert-lpips`."""
-    parser.add_argument("folder", type=Path, help="folder with alexnet.ckpt and vgg16.ckpt, as fetched")
-    parser.add_argument("--output-dir", type=Path, help="where alex.safetensors and vgg.safetensors go [the folder]")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Convert the fetched LPIPS weights."""
-    output = args.output_dir or args.folder
-    convert_lpips(args.folder, output)
-    read = Part(args.folder, [name for name, _ in _PICKLES.values()])
-    written = Part(output, [f"{net}.safetensors" for net in _PICKLES])
-    record = run_record("convert-lpips", None, {"package": read}, outputs={"weights": written})
-    write_json_atomic(output / f"convert.{RECORD}", record)
-    sys.stdout.write(f"{output}: alex.safetensors, vgg.safetensors\n")

