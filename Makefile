@@ -49,11 +49,12 @@ lint: env
 	@$(PYTHON_BIN)/ruff check
 	@$(PYTHON_BIN)/ruff format --check
 	@$(PYTHON_BIN)/mypy
+	@$(PYTHON_BIN)/lint-imports --no-logo
 	@$(PYTHON_BIN)/snakefmt --check workflow
 	@$(PYTHON_BIN)/snakemake --lint --configfile config/demo.yaml
 	@$(PYTHON_BIN)/python -m video_vae.config.docs --check
 	@$(PYTHON_BIN)/python envs/generate.py --check
-	@$(PYTHON_BIN)/python tests/documents.py
+	@$(PYTHON_BIN)/python tests/docs/documents.py
 
 format: env
 	@$(PYTHON_BIN)/ruff check --fix
@@ -92,7 +93,7 @@ bench: env
 
 .PHONY: pictures
 pictures: env
-	@$(PYTHON_BIN)/python tests/take_pictures.py
+	@PYTHONPATH=tests/unit $(PYTHON_BIN)/python tests/docs/take_pictures.py
 
 # Known vulnerabilities of the locked packages, as the registry's advisories tell; what cannot be asked is an error.
 audit: env

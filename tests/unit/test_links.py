@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from finished_run import RESULTS, finish_run, verify, written
 
 from clips import write_video
+from finished_run import RESULTS, finish_run, verify, written
 from video_vae.config import load_config
 from video_vae.data.sources import collect
 from video_vae.files import lexical, spellings, walk

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from video_vae.errors import UserError
-from video_vae.model_files import STEM, choose_weights, find_model
+from video_vae.weights.files import STEM, choose_weights, find_model
 
 SHARDS = [f"{STEM}-0000{number}-of-00002.safetensors" for number in (1, 2)]
 
@@ -111,5 +111,5 @@ def test_broken_lists_and_pointers_of_git_lfs_are_named(tmp_path: Path) -> None:
 
 
 def test_naming_files_imports_no_torch() -> None:
-    code = "import sys, video_vae.model_files; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
+    code = "import sys, video_vae.weights.files; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

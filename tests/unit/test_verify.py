@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from finished_run import RESULTS, cut, finish_run, verify, written
 
+from finished_run import RESULTS, cut, finish_run, verify, written
 from video_vae.cli import main
 from video_vae.config.slices import stage_slice
 from video_vae.provenance import recorded, run_record, write_json_atomic

@@ -35,7 +35,7 @@ def plan(commands: Sequence[Sequence[str]], folder: Path) -> list[tuple[int, str
     asked = ["\0".join(["-n", *map(stand_in, words[1:])]) for words in commands]
     once = list(dict.fromkeys(asked))
     result = subprocess.run(
-        [sys.executable, ROOT / "tests" / "planning.py"],
+        [sys.executable, Path(__file__).with_name("planning.py")],
         input=json.dumps([text.split("\0") for text in once]),
         cwd=folder,
         capture_output=True,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLACES = ("*.md", "docs/*.md", "config/*.md", "envs/*.md", "benchmarks/*.md", "workflow/**/*.md")
 COMMANDS = ("sh", "python")
 TEXTS = ("text", "csv", "json", "math", "yaml")

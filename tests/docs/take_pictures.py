@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chromium import BINARY, Page, browser
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "reports" / "report.html"
 PICTURES = ROOT / "docs" / "images"
 LIMIT = 400_000

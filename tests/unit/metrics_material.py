@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from video_vae.data.storage import write_lossless
 
-BIKES = Path(__file__).parent / "golden/metrics_bikes_64.npz"
+BIKES = Path(__file__).parents[1] / "golden/metrics_bikes_64.npz"
 
 
 def bikes() -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from training_material import environment, log_lines, settings
 from video_vae.provenance import hardware_record
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 STEPS = 24
 CONFIG = settings(steps=STEPS, checkpoint_every=2, validate_every=12)

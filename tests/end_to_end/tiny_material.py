@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STAGE: dict[str, Any] = {
     "steps": 2,
     "global_batch": 2,
