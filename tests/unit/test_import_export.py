@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from material import TEMPORAL, make_video_vae
 from video_vae.cli import main
 from video_vae.config import Config
-from video_vae.model_files import ModelFiles
 from video_vae.models import VideoAutoencoderKL
 from video_vae.reconstruction.checkpoint import load_checkpoint
+from video_vae.weights.files import ModelFiles
 from video_vae.weights.hashing import weights_sha256
 from video_vae.weights.loading import load_video_vae
 from video_vae.weights.open_sora import described

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from finished_run import written
 from pydantic import AfterValidator, BaseModel
 
+from finished_run import written
 from video_vae.config import Config, parse_config
 from video_vae.config.runs import resolve
 from video_vae.config.slices import data_slice

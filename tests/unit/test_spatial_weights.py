@@ -25,7 +25,7 @@ from torch import Tensor
 from material import make_spatial, make_video_vae
 from video_vae.config import Spatial
 from video_vae.errors import UserError
-from video_vae.model_files import STEM, WEIGHTS, find_model
+from video_vae.weights.files import STEM, WEIGHTS, find_model
 from video_vae.weights.hashing import weights_sha256
 from video_vae.weights.loading import load_spatial
 

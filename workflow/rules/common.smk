@@ -15,7 +15,7 @@ from video_vae.config import STAGES, parse_config
 from video_vae.config.files import read_settings, retyped
 from video_vae.doctor.inputs import check_inputs
 from video_vae.errors import UserError
-from video_vae.model_files import find_model
+from video_vae.weights.files import find_model
 
 CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
 

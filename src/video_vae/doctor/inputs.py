@@ -12,8 +12,8 @@ from video_vae.config.slices import data_slice
 from video_vae.config.types import address_scheme
 from video_vae.errors import UserError
 from video_vae.files import absence
-from video_vae.model_files import find_model
 from video_vae.provenance import RECORD
+from video_vae.weights.files import find_model
 
 Lost = tuple[str, str]
 """A key of the config, and what is wrong with the path that it holds."""

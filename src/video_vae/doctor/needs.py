@@ -18,7 +18,7 @@ from video_vae.config.slices import needs_perceptual
 from video_vae.doctor.inputs import Lost, lost_metric_weights, lost_sources, lost_spatial
 from video_vae.doctor.machine import Check
 from video_vae.files import sha256_file
-from video_vae.model_files import find_model
+from video_vae.weights.files import find_model
 from video_vae.weights.loading import WEIGHTS
 
 

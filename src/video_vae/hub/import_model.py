@@ -13,7 +13,7 @@ from pathlib import Path
 
 from video_vae.config import load_config
 from video_vae.errors import UserError
-from video_vae.model_files import SUFFIXES
+from video_vae.weights.files import SUFFIXES
 from video_vae.weights.loading import save_model
 from video_vae.weights.open_sora import import_checkpoint
 

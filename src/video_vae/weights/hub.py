@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
 from video_vae.errors import UserError
-from video_vae.model_files import CONFIG, ModelFiles, choose_weights, find_model, shard_names
+from video_vae.weights.files import CONFIG, ModelFiles, choose_weights, find_model, shard_names
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """A mirror on this machine needs no https."""

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from video_vae import config as settings
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
-from video_vae.model_files import CONFIG, WEIGHTS, ModelFiles, find_model
 from video_vae.models.init import start_as_interpolation
 from video_vae.models.temporal import TemporalAutoencoderKL
 from video_vae.models.video import VideoAutoencoderKL
+from video_vae.weights.files import CONFIG, WEIGHTS, ModelFiles, find_model
 from video_vae.weights.hub import hub_model
 from video_vae.weights.names import SDXL, as_diffusers
 from video_vae.weights.tensors import misfits, read_tensors, take_net

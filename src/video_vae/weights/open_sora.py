@@ -16,8 +16,8 @@ from torch import Tensor
 from video_vae import config as settings
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
-from video_vae.model_files import CONFIG, ModelFiles, find_model
 from video_vae.models import VideoAutoencoderKL
+from video_vae.weights.files import CONFIG, ModelFiles, find_model
 from video_vae.weights.loading import load_video_vae, make_net, public_config, read_config, verify_checksum
 from video_vae.weights.names import SDXL
 from video_vae.weights.tensors import misfits, read_file, read_tensors, take_net
