@@ -13,7 +13,7 @@ from video_vae.config import Columns
 from video_vae.data.candidates import Candidate, Rejected
 from video_vae.data.columns import Meaning, understand
 from video_vae.data.places import (
-    OutputPaths,
+    Places,
     is_address,
     is_media_name,
     is_windows_path,
@@ -37,7 +37,7 @@ class ClipList:
     """A list of clips: its file, where its paths are looked for, and whether `data.root` bounds them."""
 
     file: Path
-    places: OutputPaths
+    places: Places
     rooted: bool
 
     def items(self, columns: Columns) -> tuple[list[Item], set[str]]:

@@ -23,7 +23,7 @@ _MARKS = "\t,;|"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputPaths:
+class Places:
     """Where a list's files may lie: beside it, from the working folder, under the root, among the packages."""
 
     folders: tuple[Path, ...]
@@ -88,7 +88,7 @@ def is_media_name(text: str) -> bool:
     return Path(text.strip().rstrip("'\"")).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
-def path_in_line(line: str, places: OutputPaths) -> tuple[str, str]:
+def path_in_line(line: str, places: Places) -> tuple[str, str]:
     """Split a line of a list without columns into its path and the rest.
 
     Lines are bare paths, cells of a table without names, paths with numbers behind them, or FFmpeg's `file 'path'`.

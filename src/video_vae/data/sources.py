@@ -12,7 +12,7 @@ from video_vae.data.candidates import Candidate, Found, Rejected, printable
 from video_vae.data.content import Reason
 from video_vae.data.images import UNREAD_SUFFIXES
 from video_vae.data.listing import ClipList
-from video_vae.data.places import OutputPaths
+from video_vae.data.places import Places
 from video_vae.data.rows import OTHER_SUFFIXES, TABLE_SUFFIXES
 from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
@@ -81,9 +81,7 @@ def _add_source(found: Found, source: str, packages_dir: Path, columns: Columns)
 def _read_list(found: Found, table: Path, packages_dir: Path, columns: Columns) -> set[str]:
     inner = (table.parent / "videos", table.parent / "video")  # where data sets with a list beside them have the files
     folders = (table.parent, Path(), *(() if found.root is None else (found.root,)), packages_dir, *inner)
-    items, names = ClipList(file=table, places=OutputPaths(folders=folders), rooted=found.root is not None).items(
-        columns
-    )
+    items, names = ClipList(file=table, places=Places(folders=folders), rooted=found.root is not None).items(columns)
     for item in items:
         if isinstance(item, Rejected):
             found.rejected.append(item)
