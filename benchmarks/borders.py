@@ -149,7 +149,7 @@ def run_tiles(options: Options) -> str:
         for side, overlap in TILES:
             vae.tiling = Tiling(tile=side, overlap=overlap)
             tiled = torch.cat([shown(vae.reconstruct(video)) for video in videos])
-            count = len(list(vae.tiling.tiles(*LARGE[0], vae.spatial_compression)))
+            count = len(list(vae.tiling.tiles(*LARGE[0], vae.spatial_compression_ratio)))
             largest = float((tiled - whole).abs().max()) * 255
             errors = [decibels(mse(other, tiled).tolist()) for other in (whole, real)]
             rows.append([f"{side} pixels, {overlap} shared", str(count), errors[0], f"{largest:.0f}", errors[1]])

@@ -28,7 +28,7 @@ from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.latents.cache import CHANNELS, write_latents
-from video_vae.models.video import frames_at_once
+from video_vae.models.frames import frames_at_once
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, run_record, write_json_atomic
 from video_vae.weights.hashing import weights_sha256

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -22,6 +22,37 @@ def chunk_spans(num_frames: int, length: int | None, overlap: int = 0) -> list[r
     if num_frames <= length:
         return [range(num_frames)]
     return [range(first, min(first + length, num_frames)) for first in range(0, num_frames - overlap, length - overlap)]
+
+
+def in_chunks(
+    pieces: Iterable[Tensor], length: int, overlap: int = 0, total: int | None = None
+) -> Iterator[tuple[Tensor, bool]]:
+    """Cut a stream of pieces (B, C, t, H, W), any t, into the chunks of ``chunk_spans``, and tell which is the last.
+
+    A chunk is given as soon as it is complete where ``total``, the length of the whole stream, is known; otherwise as
+    soon as the stream is seen to go on.
+
+    Raises:
+        ValueError: if the stream has another length than was said.
+    """
+    held: Tensor | None = None
+    start = 0
+    for piece in pieces:
+        held = piece if held is None else torch.cat((held, piece), dim=2)
+        _check_length(start + held.shape[2], total, ended=False)
+        while held.shape[2] > length or (total is not None and held.shape[2] == length and start + length < total):
+            yield held[:, :, :length], False
+            start += length - overlap
+            held = held[:, :, length - overlap :]
+    _check_length(start if held is None else start + held.shape[2], total, ended=True)
+    if held is not None and held.shape[2]:
+        yield held, True
+
+
+def _check_length(seen: int, total: int | None, ended: bool) -> None:
+    if total is not None and (seen > total or (ended and seen < total)):
+        more = "" if ended else "at least "
+        raise ValueError(f"num_frames is wrong: the stream has {more}{seen} frames (or latents), not {total}")
 
 
 def crossfade(old: Tensor, new: Tensor) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from video_vae.models.blocks import at_least_fp32
@@ -20,6 +23,12 @@ class DiagonalGaussian:
         self.mean, logvar = moments.to(dtype).chunk(2, dim=1)
         self.logvar = logvar.clamp(-30.0, 20.0)
 
+    @classmethod
+    def joined(cls, parts: Sequence[DiagonalGaussian]) -> DiagonalGaussian:
+        """Join the posteriors over consecutive frames to one, along the time axis."""
+        moments = [torch.cat([getattr(part, name) for part in parts], dim=2) for name in ("mean", "logvar")]
+        return cls(torch.cat(moments, dim=1), moments[0].dtype)
+
     @property
     def std(self) -> Tensor:
         """Return the standard deviation, (B, C, ...)."""
@@ -33,9 +42,9 @@ class DiagonalGaussian:
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw a latent, (B, C, ...), with noise made on the device of the moments."""
+        """Draw a latent, (B, C, ...), with noise made on the device of the generator, or of the moments without one."""
         mean = at_least_fp32(self.mean)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        noise = randn_tensor(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return (mean + self._std() * noise).to(self.mean.dtype)
 
     def kl(self) -> Tensor:

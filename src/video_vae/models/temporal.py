@@ -9,24 +9,25 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from video_vae.models.blocks import CausalConv3d, Norm, ResBlock, StreamState, TimeDownsample, TimeUpsample, as_weights
+from video_vae.models.library import Model
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.models.streaming import in_groups, total_frames
 
 
-@dataclass(frozen=True)
-class EncoderOutput:
+@dataclass
+class EncoderOutput(BaseOutput):
     """What an encoder gives."""
 
     latent_dist: DiagonalGaussian
 
 
-@dataclass(frozen=True)
-class DecoderOutput:
+@dataclass
+class DecoderOutput(BaseOutput):
     """What a decoder gives."""
 
     sample: Tensor
@@ -129,7 +130,7 @@ class Decoder(_Stack):
         return self.conv_out(F.silu(self.norm1(x)), state)
 
 
-class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
+class TemporalAutoencoderKL(Model):
     """Compress spatial latents four times in time into a diagonal Gaussian of 4 channels.
 
     Names and shapes of the state dict are those of the published Open-Sora VAE v1.2 (``temporal_vae.*``).
@@ -165,6 +166,11 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
         self.post_quant_conv = CausalConv3d(latent_channels, latent_channels, kernel=1)
         self.decoder = Decoder(in_channels, latent_channels, up=tuple(temporal_downsample), **shape)
 
+    @property
+    def is_causal(self) -> bool:
+        """Tell whether no output frame depends on a later input frame, so that the net can stream."""
+        return bool(self.config["norm_scope"] == "frame")
+
     def padding(self, num_frames: int) -> int:
         """Return how many zero frames go in front so that the frames fill whole groups."""
         return -num_frames % self.time_compression
@@ -172,6 +178,10 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
     def latent_frames(self, num_frames: int) -> int:
         """Return how many latent frames a clip has (17 frames -> 5)."""
         return -(-num_frames // self.time_compression)
+
+    def usual_frames(self, latent_frames: int) -> int:
+        """Return how many frames so many latents are taken to hold where nobody says (5 latents -> 17 frames)."""
+        return self.time_compression * (latent_frames - 1) + 1
 
     def encode(self, x: Tensor) -> EncoderOutput:
         """Encode spatial latents (B, C, T, H, W), any T >= 1, to a posterior over (B, Z, ceil(T / 4), H, W).
@@ -190,13 +200,16 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
     def _decoded(self, z: Tensor, state: StreamState | None = None) -> Tensor:
         return self.decoder(self.post_quant_conv(as_weights(z, self.post_quant_conv.conv.weight)), state)
 
-    def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
+    def decode(self, z: Tensor, num_frames: int | None = None) -> DecoderOutput:
         """Decode latents (B, Z, T', H, W) to the ``num_frames`` frames that were encoded, (B, C, num_frames, H, W).
+
+        Without ``num_frames`` there are 4 (T' - 1) + 1 of them.
 
         Raises:
             ValueError: if ``z`` has not the shape that ``num_frames`` frames are encoded to.
         """
         _check(z, self.config["latent_channels"], "temporal latents")
+        num_frames = self.usual_frames(z.shape[2]) if num_frames is None else num_frames
         if z.shape[2] != self.latent_frames(num_frames):
             raise ValueError(
                 f"{z.shape[2]} latent frames do not hold {num_frames} frames; expected {self.latent_frames(num_frames)}"
@@ -219,18 +232,23 @@ class TemporalAutoencoderKL(ModelMixin, ConfigMixin):
         for group in in_groups(chunks, padding, self.time_compression):
             yield self._posterior(group, state)
 
-    def decode_stream(self, latents: Iterable[Tensor], num_frames: int) -> Iterator[Tensor]:
+    def decode_stream(self, latents: Iterable[Tensor], num_frames: int | None = None) -> Iterator[Tensor]:
         """Decode chunks (B, Z, t, H, W) of latents; together equal to ``decode`` of the whole.
 
+        Without ``num_frames`` there are 4 (T' - 1) + 1 of them.
+
         Raises:
-            ValueError: if the net is not strictly causal (``norm_scope="frame"``).
+            ValueError: if the net is not strictly causal (``norm_scope="frame"``) or the number of frames is wrong.
         """
         check_causal(self)
         state: StreamState = {}
-        drop = self.padding(num_frames)
+        drop = self.padding(1 if num_frames is None else num_frames)
+        seen, total = 0, None if num_frames is None else self.latent_frames(num_frames)
         for chunk in latents:
             yield self._decoded(chunk, state)[:, :, drop:]
-            drop = 0
+            drop, seen = 0, seen + chunk.shape[2]
+        if total not in (None, seen):
+            raise ValueError(f"num_frames is wrong: the stream has {seen} latents, {num_frames} frames have {total}")
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, DiagonalGaussian]:
         """Encode and decode (B, C, T, H, W) through a drawn latent; return the reconstruction and the posterior."""

@@ -46,7 +46,7 @@ def tiling_error(
         "clip_id": clip.clip_id,
         "frames": len(source),
         "size": f"{height}x{width}",
-        "tiles": len(list(tiling.tiles(height, width, model.spatial_compression))),
+        "tiles": len(list(tiling.tiles(height, width, model.spatial_compression_ratio))),
         "psnr_to_untiled": _psnr(tiled, whole),
         "largest_difference": int(np.abs(tiled.astype(np.int16) - whole).max()),
         "psnr_tiled": _psnr(tiled, source),

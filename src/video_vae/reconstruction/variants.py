@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +17,7 @@ from torch import Tensor
 
 from video_vae.data.transform import Frames, to_tensor, to_uint8
 from video_vae.models import DiagonalGaussian, VideoAutoencoderKL
-from video_vae.models.chunks import Joiner
-from video_vae.models.video import frames_at_once
+from video_vae.models.frames import frames_at_once
 
 PIECE_PIXELS = 17 * 256 * 256
 """Pixels decoded from the file at once."""
@@ -69,42 +69,41 @@ class ModelVariants:
         the whole clip at once.
         """
         generator = self._generator(clip_id)
-        length, net = self.model.config["chunk_frames"], self.model.temporal
-        if length is None and net.config["norm_scope"] == "frame":
-            yield from self._through(pieces, num_frames, generator, net.encode_stream, net.decode_stream)
-            return
-        chunks = _Chunks(self.model, self.overlap, num_frames)
-        for chunk in regroup(pieces, length and length - self.overlap, first=length):
-            yield from self._through(chunk, num_frames, generator, chunks.encode, chunks.decode)
-
-    def _through(
-        self,
-        pieces: Iterator[Frames],
-        num_frames: int,
-        generator: torch.Generator | None,
-        encode: Callable[[Iterator[Tensor], int], Iterator[DiagonalGaussian]],
-        decode: Callable[[Iterator[Tensor], int], Iterator[Tensor]],
-    ) -> Iterator[Piece]:
-        """Pull pieces through the spatial and the temporal VAE; what is done meanwhile goes out first."""
         done: list[Piece] = []
 
         def spatial_latents() -> Iterator[Tensor]:
-            """Encode the pieces one by one, keeping what is shown of them meanwhile."""
-            for frames in pieces:
+            """Encode the pieces, cut where chunks end, keeping what is shown of them meanwhile."""
+            length = self.model.config["chunk_frames"]
+            for frames in chain.from_iterable(regroup(pieces, length and length - self.overlap, first=length)):
                 latents = self.model.encode_spatial(to_tensor(frames)[None].to(self.device), generator)
                 done.extend([("ori", frames), ("spatial", self._decode(latents))])
                 yield latents
 
-        posteriors = encode(spatial_latents(), num_frames)
+        posteriors = self._encoded(spatial_latents(), num_frames)
         z = (posterior.mode() if generator is None else posterior.sample(generator) for posterior in posteriors)
-        for latents in decode(z, num_frames):
-            yield from done
-            done.clear()
-            yield "rec", self._decode(latents)
+        for latents in self._decoded(z, num_frames):
+            for part in latents.split(PIECE_FRAMES, dim=2):
+                yield from done
+                done.clear()
+                yield "rec", self._decode(part)
         yield from done
 
+    @property
+    def _takes_whole_clips(self) -> bool:
+        return self.model.config["chunk_frames"] is None and not self.model.temporal.is_causal
+
+    def _encoded(self, latents: Iterator[Tensor], num_frames: int) -> Iterator[DiagonalGaussian]:
+        if self._takes_whole_clips:
+            return iter([self.model.temporal_posterior(torch.cat(list(latents), dim=2))])
+        return self.model.posterior_stream(latents, num_frames, self.overlap)
+
+    def _decoded(self, z: Iterator[Tensor], num_frames: int) -> Iterator[Tensor]:
+        if self._takes_whole_clips:
+            return (self.model.decode_chunk(part, num_frames) for part in z)
+        return self.model.decode_temporal_stream(z, num_frames, self.overlap)
+
     def _decode(self, latents: Tensor) -> Frames:
-        factor = self.model.spatial_compression
+        factor = self.model.spatial_compression_ratio
         size = piece_frames((latents.shape[3] * factor, latents.shape[4] * factor))
         parts = latents.split(size, dim=2)
         return np.concatenate([to_uint8(self.model.decode_spatial(part)[0]) for part in parts])
@@ -114,31 +113,6 @@ class ModelVariants:
             return None
         digest = hashlib.sha256(f"{self.seed}/{clip_id}".encode()).digest()
         return torch.Generator(self.device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-class _Chunks:
-    """Takes one chunk after the other through the temporal VAE; each repeats some frames of the one before."""
-
-    def __init__(self, model: VideoAutoencoderKL, overlap: int, num_frames: int) -> None:
-        self._model, self._overlap = model, overlap
-        self._joiner = Joiner(overlap)
-        self._before: list[Tensor] = []
-        self._length, self._left = 0, num_frames
-
-    def encode(self, latents: Iterator[Tensor], num_frames: int) -> Iterator[DiagonalGaussian]:
-        """Encode the new frames of a chunk, with those that it repeats before them."""
-        fresh = list(latents)
-        chunk = torch.cat([*self._before, *fresh], dim=2)
-        self._length = chunk.shape[2]
-        self._left -= sum(part.shape[2] for part in fresh)
-        self._before = [chunk[:, :, -self._overlap :]] if self._overlap else []
-        yield self._model.temporal_posterior(chunk)
-
-    def decode(self, z: Iterator[Tensor], num_frames: int) -> Iterator[Tensor]:
-        """Decode a chunk to the frames that the next one does not repeat."""
-        for part in z:
-            frames = self._joiner.join(self._model.decode_chunk(part, self._length), last=not self._left)
-            yield from frames.split(PIECE_FRAMES, dim=2)
 
 
 @dataclass(frozen=True, kw_only=True)
