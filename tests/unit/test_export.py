@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from huggingface_hub import ModelCard
 
 from documents import ROOT, read_blocks
@@ -84,6 +85,9 @@ def test_the_card_tells_data_recipe_weights_licence_and_limits(exported: Path, t
     assert sha256_file(exported / "diffusion_pytorch_model.safetensors") in said["Weights"]
     assert "spatial VAE to start from" in said["Weights"] and "results/mine/stage1/model" in said["Weights"]
     assert "not comparable with published FloLPIPS" in said["Limits"]
+    assert "AutoencoderKL`, refuses this folder" in said["Use"] and "VideoAutoencoderKL.from_pretrained" in said["Use"]
+    with pytest.raises(ValueError, match="VideoAutoencoderKL"):
+        AutoencoderKL.from_pretrained(exported, low_cpu_mem_usage=False)
 
 
 def test_the_five_lines_of_the_readme_load_it_back(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,10 @@ from video_vae.models import VideoAutoencoderKL
 vae = VideoAutoencoderKL.from_pretrained("{folder}").eval().requires_grad_(False)
 latents = vae.encode_latents(torch.zeros(1, 3, 17, {height}, {width}))  # (B, 3, T, H, W) in [-1, 1]
 video = vae.decode_latents(latents, num_frames=17)
-```""",
+```
+
+The class is in the package `video_vae`; the image VAE of diffusers, `AutoencoderKL`, refuses this folder. Pipelines
+call `vae.encode(x).latent_dist` and `vae.decode(z).sample`.""",
     "open-sora": """\
 One file with the names of the Open-Sora VAE v1.2, which says itself what net it is of. It becomes a model folder again:
 

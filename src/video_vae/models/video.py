@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ModelMixin  # noqa: F401 (a saved pipeline looks here for the base of its parts)
 from torch import Tensor, nn
 
 from video_vae.models.blocks import at_least_fp32
