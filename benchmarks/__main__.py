@@ -16,7 +16,18 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import borders, long_video, metrics, scale_data, scale_ranks, scale_results, step, temporal, windows
+from benchmarks import (
+    borders,
+    coverage,
+    long_video,
+    metrics,
+    scale_data,
+    scale_ranks,
+    scale_results,
+    step,
+    temporal,
+    windows,
+)
 from benchmarks.common import ROOT, Options, machine
 
 PAGES = (ROOT / "benchmarks" / "README.md", ROOT / "docs" / "scale.md")
@@ -30,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "chunks": borders.run_chunks,
     "tiles": borders.run_tiles,
     **metrics.BENCHMARKS,
+    "coverage": coverage.run,
     "scale-manifest": scale_data.run_manifest,
     "scale-tables": scale_data.run_tables,
     "scale-latents": scale_data.run_latents,

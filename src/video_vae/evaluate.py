@@ -31,7 +31,7 @@ from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
-from video_vae.metrics.conditions import conditions, made_by, wanted_clips
+from video_vae.metrics.conditions import clip_sources, conditions, made_by, wanted_clips
 from video_vae.metrics.flow import load_flow
 from video_vae.metrics.fvd import ClipFeatures, FeatureNet, clip_features, summarize_fvd
 from video_vae.metrics.left_out import NAMED, left_out, unequal_lengths, unread_folders
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("fvd_sha256", "hash that it must have")
     add("fvd_frames", "frames of a sample of rFVD, at least 9 [16]", type=_positive, default=16)
     add("clips", "score only the clips that these tables list under clip_id", type=Path, nargs="+", metavar="CSV")
-    add("bootstrap", "resamples for the 95 %% intervals [1000]", type=_positive, default=1000)
+    add("bootstrap", "resamples of the bootstrap's intervals in the summary [1000]", type=_positive, default=1000)
     add("seed", "seed of the resamples [0]", type=int, default=0)
     add(
         "strict",
@@ -222,12 +222,12 @@ def _write(
     started: float,
 ) -> None:
     frames = frames_table(outcome.scores)
-    clips = clips_table(frames)
+    clips = clips_table(frames, clip_sources(outcome.scores, args.clips or ()))
     named = {"real": args.real_video_dir, **folders}
     makers = made_by(args.clips or ())
     said = conditions(outcome.scores, _view(args), tools, args.sample_fps, named, makers)
     summary: dict[str, Any] = {
-        "conditions": said | {"bootstrap": args.bootstrap, "confidence": 0.95, "seed": args.seed},
+        "conditions": said | {"bootstrap": args.bootstrap, "seed": args.seed},
         "unpaired": [dict(lacking) for lacking in pairing.unpaired],
         "refused": [vars(clip) for clip in outcome.refused],
         "unequal": [[clip.variant, clip.clip_id] for clip in outcome.scores if clip.unequal],
@@ -287,10 +287,11 @@ def _write_tables(folder: Path, frames: pd.DataFrame, clips: pd.DataFrame) -> No
 
 
 def _as_text(summary: Mapping[str, Any]) -> str:
-    """Write the means for people: one line a variant and metric, with its interval."""
+    """Write the means for people: one line per variant and metric, with its interval."""
     lines = []
     for variant, entry in summary["variants"].items():
-        lines.append(f"{variant}: {entry['clips']} clips, {entry['frames']} frames")
+        sources = f" from {entry['sources']} sources" if "sources" in entry else ""
+        lines.append(f"{variant}: {entry['clips']} clips{sources}, {entry['frames']} frames")
         for name, value in entry.items():
             if name == "rfvd":
                 why = "" if value["reason"] is None else f" ({value['reason']})"

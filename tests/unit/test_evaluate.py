@@ -23,7 +23,6 @@ from video_vae.metrics import DIS, FloLPIPS, flicker, load_lpips, psnr, psnr_fro
 from video_vae.metrics import scoring as scoring_module
 from video_vae.metrics.pairing import variant_names
 from video_vae.metrics.reading import View, open_source, read_chunks
-from video_vae.metrics.summary import statistics
 
 ALL = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 
@@ -328,15 +327,3 @@ def test_variants_are_named_by_their_folder() -> None:
     assert variant_names([Path("r/plain")]) == ["plain"]
     assert variant_names([Path("r/x_rec"), Path("r/y_rec")]) == ["x_rec", "y_rec"]
     assert variant_names([Path("r/x_rec"), Path("q/x_rec")]) == ["r/x_rec", "q/x_rec"]
-
-
-def test_intervals_are_those_of_the_bootstrap() -> None:
-    values = np.random.default_rng(1).normal(30.0, 2.0, 200)
-    found = statistics(values, 2000, 0)
-    assert found == statistics(values, 2000, 0) and found != statistics(values, 2000, 1)
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-    assert found["low"] == pytest.approx(values.mean() - half, abs=0.05)
-    assert found["high"] == pytest.approx(values.mean() + half, abs=0.05)
-    assert statistics(np.array([1.0, np.nan]), 10, 0) == {
-        "mean": 1.0, "clips": 1, "std": None, "low": None, "high": None,
-    }  # fmt: skip

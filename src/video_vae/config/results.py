@@ -79,7 +79,7 @@ class Evaluation(Settings):
     baselines: bool = True
     """Score the trivial baselines as well: mean frame, every fourth latent repeated."""
     bootstrap: Annotated[Count, Field(le=1_000_000)] = 1000
-    """Resamples for the 95 % intervals over clips."""
+    """Resamples of the bootstrap's intervals, which summary.json holds beside those of Student's t."""
 
     @model_validator(mode="after")
     def _weights_named(self) -> Evaluation:

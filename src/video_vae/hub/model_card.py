@@ -215,7 +215,7 @@ def _scores(rows: Sequence[Mapping[str, str]]) -> str:
     if first.get("flow"):
         conditions += f"; optical flow of FloLPIPS: {first['flow']}"
     table = _table(["reconstruction", *(metric.axis for metric in metrics)], cells)
-    return f"Means over clips with 95 % intervals (bootstrap over clips). {conditions}.\n\n{table}"
+    return f"Means over clips with 95 % intervals over sources. {conditions}.\n\n{table}"
 
 
 def _data(origin: Origin, config: Config) -> str:

@@ -18,6 +18,8 @@ DECIMALS = {"psnr": 4, "ssim": 6, "lpips": 6, "flolpips": 6, "flicker": 4, "lpip
 METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 STATISTICS = {"": "mean", "_std": "std", "_low": "low", "_high": "high"}
 CONDITIONS = ("flow", "resolution", "lpips_weights", "spatial_weights", "version")
+SOURCES = "sources"
+"""Column with the number of sources that the clips come from, where they are known."""
 FVD = ("rfvd", "rfvd_name", "rfvd_features")
 """Columns that are there only where rFVD was computed; it has no interval."""
 SHORT = 16
@@ -75,8 +77,9 @@ def table_of(entries: Iterable[Entry]) -> tuple[tuple[str, ...], list[dict[str, 
     """
     rows = [row for entry in entries for row in _rows(entry)]
     extra = [name for name in ("lpips_vgg",) if any(name in row for row in rows)]
-    fvd = FVD if any("rfvd" in row for row in rows) else ()
-    return columns((*METRICS, *extra), fvd), rows
+    more = [SOURCES] if any(SOURCES in row for row in rows) else []
+    more += FVD if any("rfvd" in row for row in rows) else ()
+    return columns((*METRICS, *extra), more), rows
 
 
 def columns(metrics: Iterable[str] = METRICS, more: Iterable[str] = ()) -> tuple[str, ...]:
@@ -113,7 +116,7 @@ def _conditions(said: Mapping[str, Any]) -> dict[str, str]:
 def _row(entry: Entry, variant: str, values: Mapping[str, Any], said: Mapping[str, str]) -> dict[str, str]:
     stage = "baseline" if variant in BASELINES else entry.stage
     row = {"experiment": entry.experiment, "stage": stage, "variant": variant}
-    row |= {"clips": str(values["clips"]), "frames": str(values["frames"])}
+    row |= {name: str(values[name]) for name in ("clips", "frames", SOURCES) if name in values}
     for metric in (*METRICS, "lpips_vgg"):
         if metric in values:
             row |= {f"{metric}{suffix}": _text(values[metric][key], metric) for suffix, key in STATISTICS.items()}

@@ -11,6 +11,7 @@ from typing import Any
 from video_vae import __version__
 from video_vae.data.table import read_csv_rows
 from video_vae.errors import UserError
+from video_vae.metrics.intervals import CONFIDENCE, RULE
 from video_vae.metrics.pixel import PSNR_CAP, PSNR_FLOOR
 from video_vae.metrics.reading import View
 from video_vae.metrics.scoring import ClipScores
@@ -45,6 +46,20 @@ def wanted_clips(tables: Iterable[Path]) -> list[str]:
             raise UserError(f"{table} has no column clip_id; give a table of clips, or leave --clips out")
         names |= dict.fromkeys(row["clip_id"] for row in rows)
     return list(names)
+
+
+def clip_sources(scores: Iterable[ClipScores], tables: Iterable[Path]) -> dict[str, str]:
+    """Name the source that each clip was cut from: as a table's `source_id`, the original, or a table's `source` says.
+
+    Clips of which nothing is said are left out.
+    """
+    found = {clip.clip_id: clip.real.source_id for clip in scores}
+    for table in tables:
+        _, rows = read_csv_rows(table)
+        for row in rows:
+            said = (row.get("source_id"), found.get(row["clip_id"]), row.get("source"))
+            found[row["clip_id"]] = next(filter(None, said), "")
+    return {clip_id: source for clip_id, source in found.items() if source}
 
 
 def made_by(tables: Iterable[Path]) -> dict[str, str]:
@@ -96,6 +111,8 @@ def conditions(
         "lpips": {name: net.name for name, net in tools.nets.items()},
         "lpips_sha256": {name: net.sha256 for name, net in tools.nets.items()},
         **{name: makers.get(name) for name in MAKERS},
+        "interval": f"95 %: {RULE}",
+        "confidence": CONFIDENCE,
         "shorter_clips": sum(limit is not None and _frames(clip) < limit for clip in scores),
         "shorter_rule": "clips with fewer frames are scored at their length",
         "unequal_lengths": sum(clip.unequal for clip in scores),

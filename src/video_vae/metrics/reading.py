@@ -77,6 +77,8 @@ class Source:
     lossless: bool
     images: tuple[Path, ...] = ()
     """The frames, where each is a file of its own."""
+    source_id: str = ""
+    """What it was cut from, where the file says so."""
 
 
 def open_source(path: Path) -> Source:
@@ -94,7 +96,8 @@ def open_source(path: Path) -> Source:
             pass
         else:
             size = (info.frames, info.height, info.width)
-            return _source(path, size, fps=info.fps, storage=STORAGE, lossless=True)
+            said = {"fps": info.fps, "storage": STORAGE, "source_id": str(info.meta.get("source_id", ""))}
+            return _source(path, size, **said, lossless=True)
     media = probe(path)
     still = media.kind == "image"
     storage = f"{path.suffix.lower()[1:]} {'image' if still else 'video as found, its coding losses included'}"

@@ -1,21 +1,30 @@
-"""Compare runs clip by clip: paired differences with bootstrap intervals, and the answer in one sentence."""
+"""Compare runs clip by clip: paired differences with intervals, and what they say.
+
+A verdict needs three things: at least 6 sources, a difference that Holm's correction over all comparisons of its table
+leaves significant at 5 %, and a size that matters (`smallest` of `report.terms.METRICS`).
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from video_vae.config import STAGES
-from video_vae.metrics.summary import statistics
-from video_vae.report.tables import BASELINE, Results
+from video_vae.config import runs as config_runs
+from video_vae.metrics.intervals import MIN_SOURCES, estimate, holm, source_values
+from video_vae.metrics.summary import SOURCE, known_sources
+from video_vae.report.tables import BASELINE, Results, stage_name
 from video_vae.report.terms import METRICS, MISSING, SHORT_LABELS, counted, number, stage_label, variant_label
 
 BASELINE_VARIANTS = ("repeat", "mean")
+LEVEL = 0.05
+TOO_FEW = "too few sources"
+"""Verdict where there are fewer sources than `MIN_SOURCES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +56,35 @@ class Difference:
     second: Row
     metric: str
     clips: int
+    sources: int
+    """Independent sources of the clips; as many as clips where none are known."""
     mean: float
     low: float
     high: float
+    p: float
+    """Two-sided p of no difference, Holm's correction over the comparisons made at once included."""
 
     @property
     def verdict(self) -> str:
-        """Say whether the first is better, worse, or not told apart."""
-        if not (self.low > 0 or self.high < 0):
-            return "not told apart"
+        """Say whether the first is better or worse, or why there is no verdict."""
+        if self.sources < MIN_SOURCES:
+            return TOO_FEW
+        if not self.p < LEVEL:
+            return "no significant difference"
+        if abs(self.mean) < METRICS[self.metric].smallest:
+            return "too small to matter"
         return "better" if (self.mean > 0) == METRICS[self.metric].higher_is_better else "worse"
 
 
 def clip_values(results: Results, row: Row, metric: str) -> pd.Series:
     """Give a metric of every clip of a row, indexed by clip id; empty where there is none."""
+    return _rows(results, row).set_index("clip_id")[metric].astype(float)
+
+
+def _rows(results: Results, row: Row) -> pd.DataFrame:
     table = results.clips
     match = (table["experiment"] == row.experiment) & (table["stage"] == row.stage)
-    match &= table["variant"] == row.variant
-    return table[match].set_index("clip_id")[metric].astype(float)
+    return table[match & (table["variant"] == row.variant)]
 
 
 def paired_values(results: Results, first: Row, second: Row, metric: str) -> pd.DataFrame:
@@ -78,10 +98,20 @@ def paired_difference(results: Results, first: Row, second: Row, metric: str) ->
     if pairs.empty:
         return None
     gaps = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy(dtype=float)
-    found = statistics(gaps, results.config.evaluation.bootstrap, results.config.seed)
-    low, high = (float("nan") if found[end] is None else float(found[end] or 0) for end in ("low", "high"))
-    mean = float(gaps.mean())
-    return Difference(first=first, second=second, metric=metric, clips=len(pairs), mean=mean, low=low, high=high)
+    found = estimate(gaps, _sources(results, first, pairs.index))
+    return Difference(first=first, second=second, metric=metric, **asdict(found))
+
+
+def _sources(results: Results, row: Row, clip_ids: pd.Index) -> list[str] | None:
+    if SOURCE not in results.clips:
+        return None
+    return known_sources(_rows(results, row).set_index("clip_id").reindex(clip_ids))
+
+
+def source_count(results: Results, row: Row) -> int:
+    """Count the independent sources of a row's clips; the clips where no sources are known."""
+    clips = _rows(results, row)
+    return len(source_values(np.zeros(len(clips)), known_sources(clips))[0])
 
 
 def main_pairs(results: Results) -> list[tuple[Row, Row]]:
@@ -103,23 +133,47 @@ def _rec(experiment: str, stage: str) -> Row:
 
 
 def experiment_pairs(results: Results) -> list[tuple[Row, Row]]:
-    """List every other experiment's reconstructions against the base run's, after each stage that both have scored."""
+    """List every other experiment's reconstructions against the base run's, after each stage that both have scored.
+
+    Stages that an experiment shares with the base run are left out: there is nothing to compare.
+    """
     base = results.experiments[0]
     scored = {name: results.scored_stages(name) for name in results.experiments}
     return [
         (_rec(name, stage), _rec(base, stage))
         for name in results.experiments[1:]
         for stage in scored[name]
-        if stage in scored[base]
+        if stage in scored[base] and not shared(results, name, stage)
     ]
+
+
+def shared(results: Results, experiment: str, stage: str) -> bool:
+    """Tell whether an experiment's scores of a stage are the base run's."""
+    owners = [
+        config_runs.evaluation_owner(results.settings, name, stage_name(stage))
+        for name in (experiment, results.experiments[0])
+    ]
+    return owners[0] == owners[1]
 
 
 def differences(
     results: Results, pairs: Sequence[tuple[Row, Row]], metrics: Sequence[str] = tuple(METRICS)
 ) -> list[Difference]:
-    """Compare pairs of rows on every metric that both have."""
-    found = [paired_difference(results, first, second, metric) for first, second in pairs for metric in metrics]
-    return [difference for difference in found if difference is not None]
+    """Compare pairs of rows on every metric that both have; p is corrected for all of them."""
+    made = [paired_difference(results, first, second, metric) for first, second in pairs for metric in metrics]
+    found = [difference for difference in made if difference is not None]
+    corrected = holm([difference.p for difference in found])
+    return [replace(difference, p=p) for difference, p in zip(found, corrected, strict=True)]
+
+
+def rule_text(found: Sequence[Difference]) -> str:
+    """Say in a note under a table by which rule its verdicts were made."""
+    keys = dict.fromkeys(difference.metric for difference in found)
+    sizes = [f"{METRICS[key].label} {METRICS[key].smallest:g} {METRICS[key].unit}".strip() for key in keys]
+    return (
+        f"A verdict needs {MIN_SOURCES} sources, significance at 5 % after Holm's correction for the "
+        f"{counted(len(found), 'comparison')} of this table, and a difference of at least {', '.join(sizes)}."
+    )
 
 
 def written_difference(difference: Difference) -> dict[str, str]:
@@ -135,55 +189,3 @@ def written_difference(difference: Difference) -> dict[str, str]:
         "gap_interval": "" if MISSING in ends else f"{ends[0]} to {ends[1]}",
         "verdict": difference.verdict,
     }
-
-
-def _with_interval(row: pd.Series, metric: str = "psnr") -> str:
-    unit, decimals = METRICS[metric].unit, METRICS[metric].decimals
-    text = f"{number(row[metric], decimals)} {unit}".strip()
-    if pd.notna(row.get(f"{metric}_low")) and pd.notna(row.get(f"{metric}_high")):
-        low, high = (number(row[f"{metric}_{end}"], decimals) for end in ("low", "high"))
-        text += f" (95 % interval {low} to {high})"
-    return text
-
-
-def _gap(difference: Difference | None, value: float) -> str:
-    mean = value if difference is None else difference.mean
-    side = "above" if mean >= 0 else "below"
-    text = f"{number(abs(mean))} dB"
-    if difference is not None and np.isfinite(difference.low):
-        ends = sorted(abs(end) for end in (difference.low, difference.high))
-        if difference.low * difference.high > 0:
-            text += f" ({number(ends[0])} to {number(ends[1])})"
-        else:
-            text += f" ({number(difference.low, signed=True)} to {number(difference.high, signed=True)})"
-    return f"{text} {side}"
-
-
-def _against(results: Results, rec: Row, row: pd.Series, other: pd.Series | None) -> str | None:
-    if other is None or pd.isna(other.get("psnr")):
-        return None
-    second = Row(experiment=str(other["experiment"]), stage=str(other["stage"]), variant=str(other["variant"]))
-    return _gap(paired_difference(results, rec, second, "psnr"), float(row["psnr"] - other["psnr"]))
-
-
-def answer(results: Results) -> str:
-    """Answer the report's question in one sentence, from metrics.csv and the paired clips."""
-    experiment = results.experiments[0]
-    final = results.final_stage(experiment)
-    row = None if final is None else results.row(experiment, final, "rec")
-    if row is None or final is None or pd.isna(row.get("psnr")):
-        return "There is no answer yet: no reconstruction has been scored."
-    rec = _rec(experiment, final)
-    text = f"On {counted(int(row['clips']), 'held-out clip')} the video VAE reaches a PSNR of {_with_interval(row)}"
-    parts = []
-    ceiling = _against(results, rec, row, results.row(experiment, final, "spatial"))
-    if ceiling:
-        parts.append(f"{ceiling} the spatial VAE alone")
-    for variant, name in (("repeat", "repeating every fourth latent"), ("mean", "showing the mean frame")):
-        gap = _against(results, rec, row, results.baseline_row(experiment, variant))
-        if gap:
-            parts.append(f"{gap} {name}")
-    if not parts:
-        return f"{text}; neither the spatial VAE alone nor the baselines were scored."
-    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"{text}, which is {listed}."

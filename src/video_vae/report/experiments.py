@@ -88,7 +88,7 @@ def _scores(results: Results) -> dict[str, Any]:
             clips = max((difference.clips for difference in mine.values()), default=0)
             paired = "" if experiment == base else f"less {base}, {counted(clips, 'clip')}"
             rows.append({"name": experiment, "stage": stage_label(stage), "cells": cells, "paired": paired})
-    return {"metrics": metrics, "rows": rows if metrics else []}
+    return {"metrics": metrics, "rows": rows if metrics else [], "rule": compare.rule_text(found)}
 
 
 def _written(difference: Difference | None) -> dict[str, str]:

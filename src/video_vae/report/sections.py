@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from video_vae.progress import progress
 from video_vae.report import compare, figures
+from video_vae.report.answer import answer
 from video_vae.report.compare import Difference, Row
 from video_vae.report.style import inline_svg, save_figure
 from video_vae.report.tables import BASELINE, Results
@@ -54,7 +55,7 @@ def head(results: Results) -> dict[str, Any]:
     return {
         "title": config.report.title,
         "question": config.report.question,
-        "answer": compare.answer(results),
+        "answer": answer(results),
         "facts": facts,
     }
 
@@ -247,4 +248,4 @@ def difference_table(found: Sequence[Difference], *, with_experiment: bool) -> d
         row = rows.setdefault(key, {"first": names[0], "second": names[1], "cells": {}, "clips": 0})
         row["clips"] = max(row["clips"], difference.clips)
         row["cells"][difference.metric] = compare.written_difference(difference)
-    return {"metrics": metrics, "rows": list(rows.values())}
+    return {"metrics": metrics, "rows": list(rows.values()), "rule": compare.rule_text(found)}

@@ -98,7 +98,7 @@ class Results:
 
     def folder(self, experiment: str, stage: str) -> Path:
         """Give the folder with the reconstructions of an experiment's stage or baselines, which it may share."""
-        name = _stage_name(stage)
+        name = stage_name(stage)
         owner = config_runs.reconstruction_owner(self.settings, experiment, name)
         return self.root / owner / (name or BASELINE_FOLDER)
 
@@ -148,7 +148,8 @@ def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def _stage_name(stage: str) -> StageName | None:
+def stage_name(stage: str) -> StageName | None:
+    """Return a stage by its name; None for the baselines."""
     return next((name for name in STAGES if name == stage), None)
 
 
@@ -164,8 +165,8 @@ def _scores(root: Path, settings: config_runs.Runs, name: str, columns: list[str
     parts = []
     for experiment in settings:
         for stage in (*STAGES, BASELINE):
-            owner = config_runs.evaluation_owner(settings, experiment, _stage_name(stage))
-            path = root / owner / (_stage_name(stage) or BASELINE_FOLDER) / "metrics" / name
+            owner = config_runs.evaluation_owner(settings, experiment, stage_name(stage))
+            path = root / owner / (stage_name(stage) or BASELINE_FOLDER) / "metrics" / name
             if path.is_file():
                 table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, dtype=_TEXT)
                 parts.append(table.assign(experiment=experiment, stage=stage))

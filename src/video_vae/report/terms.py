@@ -16,6 +16,8 @@ class Metric:
     decimals: int
     higher_is_better: bool
     meaning: str
+    smallest: float
+    """Smallest difference that matters, in its unit: below it a verdict would be on what nobody sees."""
 
     @property
     def axis(self) -> str:
@@ -39,6 +41,7 @@ METRICS: dict[str, Metric] = {
             decimals=2,
             higher_is_better=True,
             meaning="peak signal-to-noise ratio of each frame, averaged",
+            smallest=0.1,
         ),
         Metric(
             key="ssim",
@@ -47,6 +50,7 @@ METRICS: dict[str, Metric] = {
             decimals=4,
             higher_is_better=True,
             meaning="structural similarity (Gaussian 11x11, sigma 1.5), averaged over frames",
+            smallest=0.002,
         ),
         Metric(
             key="lpips",
@@ -55,6 +59,7 @@ METRICS: dict[str, Metric] = {
             decimals=4,
             higher_is_better=False,
             meaning="learned perceptual distance (AlexNet, v0.1), averaged over frames",
+            smallest=0.002,
         ),
         Metric(
             key="flolpips",
@@ -63,6 +68,7 @@ METRICS: dict[str, Metric] = {
             decimals=4,
             higher_is_better=False,
             meaning="LPIPS of consecutive frames weighted by how far the motion is off",
+            smallest=0.002,
         ),
         Metric(
             key="flicker",
@@ -71,6 +77,7 @@ METRICS: dict[str, Metric] = {
             decimals=2,
             higher_is_better=False,
             meaning="how far the change from frame to frame differs from the original's, of 255",
+            smallest=0.05,
         ),
         Metric(
             key="lpips_vgg",
@@ -79,6 +86,7 @@ METRICS: dict[str, Metric] = {
             decimals=4,
             higher_is_better=False,
             meaning="learned perceptual distance with VGG, the net of the training loss",
+            smallest=0.002,
         ),
     )
 }

@@ -1,0 +1,78 @@
+"""The answer to the report's question in one sentence, from metrics.csv and the paired clips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from video_vae.metrics.intervals import MIN_SOURCES
+from video_vae.report.compare import TOO_FEW, Difference, Row, differences, source_count
+from video_vae.report.tables import Results
+from video_vae.report.terms import METRICS, counted, number
+
+
+def _with_interval(row: pd.Series, metric: str = "psnr") -> str:
+    unit, decimals = METRICS[metric].unit, METRICS[metric].decimals
+    text = f"{number(row[metric], decimals)} {unit}".strip()
+    if pd.notna(row.get(f"{metric}_low")) and pd.notna(row.get(f"{metric}_high")):
+        low, high = (number(row[f"{metric}_{end}"], decimals) for end in ("low", "high"))
+        text += f" (95 % interval {low} to {high})"
+    return text
+
+
+def _gap(difference: Difference | None, value: float) -> str:
+    mean = value if difference is None else difference.mean
+    side = "above" if mean >= 0 else "below"
+    text = f"{number(abs(mean))} dB"
+    if difference is not None and np.isfinite(difference.low):
+        ends = sorted(abs(end) for end in (difference.low, difference.high))
+        if difference.low * difference.high > 0:
+            text += f" ({number(ends[0])} to {number(ends[1])})"
+        else:
+            text += f" ({number(difference.low, signed=True)} to {number(difference.high, signed=True)})"
+    unsure = difference is not None and difference.verdict not in ("better", "worse", TOO_FEW)
+    return f"{text} {side}" if not unsure or difference is None else f"{text}, {difference.verdict}, {side}"
+
+
+def answer(results: Results) -> str:
+    """Answer the report's question in a sentence, and say why there is no verdict where there is none."""
+    experiment = results.experiments[0]
+    final = results.final_stage(experiment)
+    row = None if final is None else results.row(experiment, final, "rec")
+    if row is None or final is None or pd.isna(row.get("psnr")):
+        return "There is no answer yet: no reconstruction has been scored."
+    rec = Row(experiment=experiment, stage=final, variant="rec")
+    sources, clips = source_count(results, rec), int(row["clips"])
+    text = f"On {counted(clips, 'held-out clip')}"
+    text += f" from {counted(sources, 'source')}" if 0 < sources < clips else ""
+    text += f" the video VAE reaches a PSNR of {_with_interval(row)}"
+    parts = _gaps(results, rec, row)
+    if not parts:
+        return f"{text}; neither the spatial VAE alone nor the baselines were scored."
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{text}, which is {listed}.{_too_few(sources)}"
+
+
+def _gaps(results: Results, rec: Row, row: pd.Series) -> list[str]:
+    """Write how far the final reconstructions are from the ceiling and from each baseline."""
+    others = {"the spatial VAE alone": results.row(rec.experiment, rec.stage, "spatial")}
+    for variant, name in (("repeat", "repeating every fourth latent"), ("mean", "showing the mean frame")):
+        others[name] = results.baseline_row(rec.experiment, variant)
+    known = {name: other for name, other in others.items() if other is not None and pd.notna(other.get("psnr"))}
+    seconds = {
+        name: Row(experiment=str(other["experiment"]), stage=str(other["stage"]), variant=str(other["variant"]))
+        for name, other in known.items()
+    }
+    found = {d.second: d for d in differences(results, [(rec, second) for second in seconds.values()], ["psnr"])}
+    return [
+        f"{_gap(found.get(seconds[name]), float(row['psnr'] - other['psnr']))} {name}" for name, other in known.items()
+    ]
+
+
+def _too_few(sources: int) -> str:
+    if not 0 < sources < MIN_SOURCES:
+        return ""
+    return (
+        f" These differences are no verdict: {counted(sources, 'independent source')} cannot carry one, "
+        f"{MIN_SOURCES} can."
+    )

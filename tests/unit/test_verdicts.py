@@ -1,0 +1,109 @@
+"""A verdict needs enough sources, significance after Holm's correction, and a difference that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from report_material import build_report, make_results
+from video_vae.config import parse_config
+from video_vae.report.answer import answer
+from video_vae.report.compare import Row, differences, experiment_pairs, paired_difference, rule_text
+from video_vae.report.tables import Results, load_results
+from video_vae.report.terms import METRICS
+
+REC = Row(experiment="demo", stage="stage3", variant="rec")
+SPATIAL = Row(experiment="demo", stage="stage3", variant="spatial")
+NOISE = np.array([0.3, -0.2, 0.1, -0.4, 0.25, -0.1, 0.05, -0.3])
+
+
+def scored(folder: Path, psnr: Mapping[str, Sequence[float]], sources: Sequence[str] | None = None) -> Results:
+    """Write clips.csv and metrics.csv of one stage, and read them as the report does."""
+    tables = []
+    for variant, values in psnr.items():
+        names = [f"clip_{index}" for index in range(len(values))]
+        table = pd.DataFrame({"variant": variant, "clip_id": names, "frames": 5, "psnr": values, "ssim": 0.9})
+        tables.append(table if sources is None else table.assign(source_id=list(sources)))
+    place = folder / "demo/stage3/metrics"
+    place.mkdir(parents=True)
+    pd.concat(tables).to_csv(place / "clips.csv", index=False)
+    rows = [
+        {"experiment": "demo", "stage": "stage3", "variant": name, "clips": len(values), "psnr": np.mean(values)}
+        for name, values in psnr.items()
+    ]
+    pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+    return load_results(parse_config({"experiment": "demo"}), folder)
+
+
+def verdict(results: Results) -> str:
+    found = paired_difference(results, REC, SPATIAL, "psnr")
+    assert found is not None
+    return found.verdict
+
+
+@pytest.mark.parametrize(
+    ("clips", "gap", "expected"),
+    [
+        (8, -1.0, "worse"),
+        (8, 1.0, "better"),
+        (8, 0.05, "no significant difference"),
+        (6, 1.0, "better"),
+        (5, 1.0, "too few sources"),
+    ],
+)
+def test_verdicts(tmp_path: Path, clips: int, gap: float, expected: str) -> None:
+    spatial = np.linspace(25, 30, clips)
+    assert verdict(scored(tmp_path, {"rec": spatial + gap + NOISE[:clips], "spatial": spatial})) == expected
+
+
+def test_a_sure_difference_may_be_too_small_to_matter(tmp_path: Path) -> None:
+    """The demo's 0.0013 dB, on many clips that all agree."""
+    spatial = np.linspace(25, 30, 8)
+    results = scored(tmp_path, {"rec": spatial + 0.0013 + NOISE / 1000, "spatial": spatial})
+    assert verdict(results) == "too small to matter"
+    found = paired_difference(results, REC, SPATIAL, "psnr")
+    assert found is not None and found.p < 0.05 and found.low > 0
+
+
+def test_clips_of_few_sources_carry_no_verdict(tmp_path: Path) -> None:
+    spatial = np.linspace(25, 30, 8)
+    results = scored(tmp_path, {"rec": spatial - 1 + NOISE, "spatial": spatial}, sources="aabbccdd")
+    assert verdict(results) == "too few sources"
+    said = answer(results)
+    assert "On 8 held-out clips from 4 sources" in said
+    assert said.endswith("These differences are no verdict: 4 independent sources cannot carry one, 6 can.")
+
+
+def test_with_enough_sources_the_answer_stands_without_reserve(tmp_path: Path) -> None:
+    spatial = np.linspace(25, 30, 8)
+    said = answer(scored(tmp_path, {"rec": spatial - 1 + NOISE, "spatial": spatial}, sources="abcdefgh"))
+    assert "no verdict" not in said and "below the spatial VAE alone." in said
+    said = answer(scored(tmp_path / "other", {"rec": spatial + NOISE, "spatial": spatial}, sources="abcdefgh"))
+    assert "no significant difference" in said
+
+
+def test_many_comparisons_are_corrected_for(tmp_path: Path) -> None:
+    """Alone 0.26 dB would be a verdict; among twenty comparisons it is none."""
+    spatial = np.linspace(25, 30, 8)
+    results = scored(tmp_path, {"rec": spatial + 0.3 + NOISE, "spatial": spatial})
+    alone = paired_difference(results, REC, SPATIAL, "psnr")
+    assert alone is not None and alone.verdict == "better"
+    among = differences(results, [(REC, SPATIAL)] * 20, ["psnr"])
+    assert {one.verdict for one in among} == {"no significant difference"}
+    assert among[0].p == pytest.approx(20 * alone.p) and (among[0].low, among[0].high) == (alone.low, alone.high)
+    assert "for the 20 comparisons of this table" in rule_text(among)
+    assert all(metric.smallest > 0 for metric in METRICS.values())
+
+
+def test_stages_that_an_experiment_shares_are_not_compared(tmp_path: Path) -> None:
+    config = make_results(tmp_path / "results", clips=2, frames=4, experiments=("demo", "no_identity"))
+    config["experiments"] = {"no_identity": {"stages": {"stage3": {"kl_weight": 0.0}}}}
+    pairs = experiment_pairs(load_results(parse_config(config), tmp_path / "results"))
+    assert [first.stage for first, _ in pairs] == ["stage3"]
+    page = build_report(config, tmp_path / "results", tmp_path / "report.html")
+    section = page[page.index('id="experiments"') : page.index('id="standing"')]
+    assert "too few sources" in section and "correction for the 5 comparisons of this table" in section
