@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +52,26 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     return path
 
 
+def set_edits(path: Path, edits: Sequence[tuple[int, int]]) -> Path:
+    """Give an MP4 of 25 frames a second, in place, an edit list that shows `frames` from `first`, for each pair."""
+    content = path.read_bytes()
+    place = content.index(b"moov") - 4
+    head, moov = content[:place], bytearray(content[place:])
+    found = {name: moov.index(name) - 4 for name in (b"mvhd", b"trak", b"edts", b"elst", b"mdhd")}
+    (movie_scale,) = struct.unpack_from(">I", moov, found[b"mvhd"] + 20)
+    (scale,) = struct.unpack_from(">I", moov, found[b"mdhd"] + 20)
+    (delay,) = struct.unpack_from(">i", moov, found[b"elst"] + 20)  # the time of the first frame
+    rows = [(count * movie_scale // 25, delay + first * scale // 25, 1 << 16) for first, count in edits]
+    table = struct.pack(">II", 0, len(rows)) + b"".join(struct.pack(">Iii", *row) for row in rows)
+    box = struct.pack(">I4sI4s", len(table) + 16, b"edts", len(table) + 8, b"elst") + table
+    (old,) = struct.unpack_from(">I", moov, found[b"edts"])
+    for parent in (0, found[b"trak"]):
+        struct.pack_into(">I", moov, parent, struct.unpack_from(">I", moov, parent)[0] + len(box) - old)
+    moov[found[b"edts"] : found[b"edts"] + old] = box
+    path.write_bytes(head + moov)
+    return path
+
+
 def cut(path: Path, share: float) -> Path:
     """Keep the first part of a file."""
     content = path.read_bytes()
@@ -63,6 +83,7 @@ def decode_in_order(path: Path) -> np.ndarray:
     """Decode a whole file from its start with PyAV: uint8 (T,H,W,3), of square pixels, not turned."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # how damage is concealed depends on their number
         width = int(stream.width * (stream.sample_aspect_ratio or 1) + 0.5)
         way = {} if width == stream.width else {"width": width, "interpolation": "BICUBIC"}
         return np.stack([frame.to_ndarray(format="rgb24", **way) for frame in container.decode(stream)])

@@ -1,16 +1,24 @@
-"""Open videos for decoding: the stream that is shown, and nothing but the file itself."""
+"""Open videos and decode their packets: of the stream that is shown, and of nothing but the file itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from video_vae.data.content import MediaError, check_size, message
+
+MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+"""FFmpeg's name for MP4 and its relatives."""
+MATROSKA = "matroska,webm"
+"""FFmpeg's name for Matroska and WebM."""
 
 _LISTS = frozenset({"concat", "concatf", "dash", "hls", "image2", "imf", "sdp", "webm_dash_manifest"})
 # texts that make FFmpeg open other files; clips hold their own pictures
@@ -71,3 +79,32 @@ def _lacks_end(path: Path) -> bool:
 
 def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & type(stream.disposition).attached_pic)
+
+
+class Decoder:
+    """Decode packets as players do: go on after one that is broken.
+
+    `damaged` tells of the last frame whether the decoder marks it, or one since the last key frame, as corrupt, or
+    could not use a packet; `failure` is what it said of the last such packet.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.stream = stream
+        self.damaged = False
+        self.failure = ""
+
+    def frames(self, packets: Iterable[Packet], skip: int = 0) -> Iterator[VideoFrame]:
+        """Yield the frames in the order shown; `skip` leaves out as many packets."""
+        filled = (packet for packet in packets if packet.size)  # empty ones say that the last frame stays
+        self.damaged = False
+        for packet in chain(islice(filled, skip, None), (None,)):
+            try:
+                frames = self.stream.decode(packet)
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                self.damaged, self.failure = True, message(error)
+                continue
+            for frame in frames:
+                self.damaged = frame.is_corrupt or (self.damaged and not frame.key_frame)
+                yield frame

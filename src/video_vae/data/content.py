@@ -11,7 +11,9 @@ from video_vae.data.table import Clip
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
 
-Reason = Literal["unreadable", "truncated", "too short", "too small", "duplicate", "missing", "changed", "outside"]
+Reason = Literal[
+    "unreadable", "truncated", "damaged", "too short", "too small", "duplicate", "missing", "changed", "outside"
+]
 
 MAX_PIXELS = 1 << 27
 """Largest frame that is decoded, in pixels: a few bytes can announce one that fills the memory."""

@@ -1,91 +1,81 @@
-"""The index of a video's packets: when each frame is shown and where decoding can start, without decoding any."""
+"""List the packets of a video with what their container and their own bytes say of them, without decoding any."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from video_vae.data.container import opened
-from video_vae.data.content import MediaError, message
-
-_SEEKABLE = frozenset({"avi", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mpegts"})
-# containers whose time stamps are the same after a seek; others are decoded from the start
-
-MISSING_SHARE = 0.05
-"""Share of the announced length that may be absent before a video counts as truncated."""
+from video_vae.data.bitstream import READ_CODECS, headers, is_hidden, needed_headers, starts_decoding
+from video_vae.data.content import message
 
 
-@dataclass(frozen=True)
-class PacketIndex:
-    """Time stamps of all frames of a video in the order shown, and of those where decoding can start.
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One compressed picture; times in the stream's time base, None where unknown."""
 
-    `stamps` is empty where the file has no usable ones; then frames can only be counted from the start.
-    """
+    pts: int | None
+    dts: int | None
+    position: int | None
+    """Place in the file, in bytes."""
+    duration: int
+    marked: bool
+    """The container calls it a key frame."""
+    key: bool
+    """Decoding may start here."""
+    discarded: bool
+    """It lies outside of what an edit list keeps."""
+    hidden: bool
+    """It holds a picture that others refer to and nobody sees."""
 
-    stamps: tuple[int, ...]
-    keys: tuple[int, ...]
-    cut: str
-    """What says that the file ends too early, or empty."""
+    @property
+    def shown(self) -> bool:
+        """Tell whether a frame comes of it."""
+        return not (self.discarded or self.hidden)
 
 
-def packet_index(path: str | Path) -> PacketIndex:
-    """Index a video; a file that stays as it is is indexed once.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PacketList:
+    """All packets of a video, in the order of decoding."""
 
-    Raises:
-        MediaError: if it is missing or cannot be opened.
-    """
+    packets: list[Packet]
+    from_start: bool
+    """Decoders need the first packet: later key frames lack what it tells."""
+    problem: str
+    """What stopped the reading, or empty."""
+
+
+def read_packets(container: InputContainer, stream: VideoStream) -> PacketList:
+    """Read all packets of a stream."""
+    packets: list[Packet] = []
+    needed: frozenset[bytes] | None = None
+    from_start, problem = False, ""
     try:
-        status = Path(path).stat()
-    except OSError:
-        raise MediaError("missing", "no such file") from None
-    return _scan(str(path), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _scan(path: str, size: int, changed: int) -> PacketIndex:
-    """List the time stamps of all packets without decoding them (`size` and `changed` make a new file a new key)."""
-    del size, changed
-    stamps: list[int | None] = []
-    keys: list[int] = []
-    problem = ""
-    with opened(path) as (container, stream):
-        seekable = container.format.name in _SEEKABLE
-        if container.format.name == "avi":  # its time stamps are those of decoding
-            seekable = not stream.codec_context.has_b_frames
-        try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    stamps.append(packet.pts)
-                    if packet.is_keyframe and packet.pts is not None:
-                        keys.append(packet.pts)
-        except av.FFmpegError as error:
-            problem = f"reading stops after {len(stamps)} frames: {message(error)}"
-        problem = problem or _shortfall(container, stream, stamps)
-    known = sorted(stamp for stamp in stamps if stamp is not None and keys and stamp >= min(keys))
-    regular = None not in stamps and len(set(known)) == len(known) and seekable
-    return PacketIndex(tuple(known) if regular else (), tuple(sorted(keys)), problem)
-
-
-def _shortfall(container: InputContainer, stream: VideoStream, stamps: Sequence[int | None]) -> str:
-    """Compare the time that the frames span with what the container announces."""
-    base = stream.time_base
-    known = [stamp for stamp in stamps if stamp is not None]
-    if base is None or not known:
-        return ""
-    length = 0.0
-    if stream.frames and stream.average_rate:
-        length = float(stream.frames / stream.average_rate)
-    elif stream.metadata.get("DURATION"):
-        hours, minutes, seconds = (float(part) for part in stream.metadata["DURATION"].split(":"))
-        length = hours * 3600 + minutes * 60 + seconds
-    present = float((max(known) - min(known)) * base)
-    fps = (len(known) - 1) / present if present else 25.0
-    if length - present > MISSING_SHARE * length + 2 / fps and len(stamps) != stream.frames:
-        return f"{length:.1f} s announced, {present:.1f} s present"
-    return ""
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            key = packet.is_keyframe
+            if key and stream.codec_context.name in READ_CODECS:
+                data = bytes(packet)
+                key = starts_decoding(stream, data)
+                if needed is None:
+                    needed = needed_headers(stream, data)
+                elif needed:
+                    from_start = from_start or not needed <= headers(stream, data)
+            packets.append(
+                Packet(
+                    pts=packet.pts,
+                    dts=packet.dts,
+                    position=packet.pos,
+                    duration=packet.duration or 0,
+                    marked=packet.is_keyframe,
+                    key=key,
+                    discarded=packet.is_discard,
+                    hidden=is_hidden(stream, memoryview(packet)),
+                )
+            )
+    except av.FFmpegError as error:
+        problem = f"reading stops after {len(packets)} frames: {message(error)}"
+    return PacketList(packets=packets, from_start=from_start, problem=problem)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from video_vae.data.probed import read_probed, rewrite_probed, stamp
-from video_vae.data.video import ONE_SIZE, MediaError, MediaInfo, iterate_frames, probe
+from video_vae.data.video import MediaError, MediaInfo, check_frames, probe
 from video_vae.files import sha256_file
 from video_vae.progress import progress
 
@@ -201,7 +201,7 @@ def _look(path: str, every_frame: bool) -> dict[str, object]:
     try:
         info = probe(path)
         if every_frame and info.kind == "video":
-            _decode(path, info)
+            check_frames(path, info)
         return {"info": asdict(info), "sha256": sha256_file(path)}
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail}
@@ -209,17 +209,6 @@ def _look(path: str, every_frame: bool) -> dict[str, object]:
         return {"reason": "unreadable", "detail": f"decoding it takes more than {LIMIT_MEMORY >> 30} GiB of memory"}
     except Exception as error:  # whatever a decoder raises on a broken file, the file is at fault
         return {"reason": "unreadable", "detail": f"{type(error).__name__}: {error}"}
-
-
-def _decode(path: str, info: MediaInfo) -> None:
-    """Decode all frames, one at a time.
-
-    Raises:
-        MediaError: if one does not decode, or has another size than the first.
-    """
-    for index, frame in enumerate(iterate_frames(path, range(info.num_frames))):
-        if frame.shape[:2] != (info.height, info.width):
-            raise MediaError("unreadable", f"frame {index} has another size than frame 0; {ONE_SIZE}")
 
 
 def _confine() -> None:

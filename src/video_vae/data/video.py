@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from av.video.frame import VideoFrame
 
-from video_vae.data.container import opened
 from video_vae.data.content import MediaError, check_content, check_exists
 from video_vae.data.frames import count_frames, decode_frames, iterate_frames
-from video_vae.data.images import is_still_gif, probe_image, read_image
-from video_vae.data.packets import PacketIndex, packet_index
+from video_vae.data.images import ANIMATED_SUFFIXES, is_still_gif, probe_image, read_image
+from video_vae.data.index import video_index
 from video_vae.data.pixels import Frames, Handling, picture_handling, to_rgb
+from video_vae.data.rates import FASTEST, SLOWEST
 from video_vae.data.table import Clip, Kind
 
 IMAGE_SUFFIXES = frozenset(
@@ -25,13 +26,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 
-ONE_SIZE = "make a copy of one size: ffmpeg -i FILE new.mp4"
-
-SLOWEST, FASTEST = 0.1, 1000.0
-"""Frames a second that a video may have; beyond, its time stamps are wrong."""
-
-RATE_TOLERANCE = 0.05
-"""Share by which the announced frame rate may differ from the time stamps' before they are believed instead."""
+_ONE_SIZE = "make a copy of one size: ffmpeg -i FILE new.mp4"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,29 +51,34 @@ def probe(path: str | Path) -> MediaInfo:
     check_exists(path)
     if Path(path).suffix.lower() in IMAGE_SUFFIXES or is_still_gif(path):
         return _probe_image(path)
-    index = packet_index(path)
+    index = video_index(path)
     if index.cut:
         raise MediaError("truncated", index.cut)
+    if not SLOWEST <= index.rate < FASTEST:
+        raise MediaError("unreadable", f"its time stamps give {index.rate:.3g} frames a second")
     count = len(index.stamps) or count_frames(path)
     if count == 0:
         raise MediaError("unreadable", "a video stream without frames")
+    height, width, handling = _look(path, sorted({0, count // 2, count - 1}))
+    if index.edited:
+        handling.add("edited")
+    return MediaInfo(
+        kind="video", num_frames=count, height=height, width=width, fps=index.rate, handling=tuple(sorted(handling))
+    )
+
+
+def _look(path: str | Path, indices: Sequence[int]) -> tuple[int, int, set[Handling]]:
+    """Decode some frames; return their height and width, and what is done to them."""
     sizes: list[tuple[int, int]] = []
     handling: set[Handling] = set()
-    for frame, stream in decode_frames(path, sorted({0, count // 2, count - 1})):
+    for index, (frame, stream, _) in zip(indices, decode_frames(path, indices), strict=True):
+        _check_whole(frame, index)
         height, width, _ = to_rgb(frame, stream).shape
         sizes.append((height, width))
         handling |= set(picture_handling(frame, stream))
     if len(set(sizes)) > 1:
-        raise MediaError("unreadable", f"its first, middle and last frame are not of one size; {ONE_SIZE}")
-    height, width = sizes[0]
-    return MediaInfo(
-        kind="video",
-        num_frames=count,
-        height=height,
-        width=width,
-        fps=_rate(path, index),
-        handling=tuple(sorted(handling)),
-    )
+        raise MediaError("unreadable", f"its first, middle and last frame are not of one size; {_ONE_SIZE}")
+    return *sizes[0], handling
 
 
 def _probe_image(path: str | Path) -> MediaInfo:
@@ -94,24 +94,32 @@ def _probe_image(path: str | Path) -> MediaInfo:
     )
 
 
-def _rate(path: str | Path, index: PacketIndex) -> float:
-    """Frames a second as announced, or as the time stamps have it where the container repeats frames instead."""
-    with opened(path) as (_, stream):
-        announced = float(stream.average_rate or stream.guessed_rate or 25)
-        base = float(stream.time_base or 0)
-    seconds = (index.stamps[-1] - index.stamps[0]) * base if len(index.stamps) > 1 else 0.0
-    measured = (len(index.stamps) - 1) / seconds if seconds else announced
-    rate = announced if abs(measured / announced - 1) < RATE_TOLERANCE else round(measured, 3)
-    if not SLOWEST <= rate < FASTEST:
-        raise MediaError("unreadable", f"its time stamps give {rate:.3g} frames a second")
-    return rate
+def check_frames(path: str | Path, info: MediaInfo) -> None:
+    """Decode all frames of a video, one at a time.
+
+    Raises:
+        MediaError: if one does not decode, is damaged, or has another size than the first.
+    """
+    if Path(path).suffix.lower() in ANIMATED_SUFFIXES:  # probing decodes all of them
+        return
+    size = None
+    for index, (frame, _, _) in enumerate(decode_frames(path, range(info.num_frames))):
+        _check_whole(frame, index)
+        size = size or (frame.width, frame.height)
+        if size != (frame.width, frame.height):
+            raise MediaError("unreadable", f"frame {index} has another size than frame 0; {_ONE_SIZE}")
+
+
+def _check_whole(frame: VideoFrame, index: int) -> None:
+    if frame.is_corrupt:
+        raise MediaError("damaged", f"the decoder marks frame {index} as corrupt")
 
 
 def read_clip(clip: Clip, indices: Sequence[int] | None = None) -> Frames:
     """Read frames of a clip, by their index from the start of the clip; all frames where none are named.
 
     Raises:
-        MediaError: if the file is gone or another than the table was made from, or a frame cannot be decoded.
+        MediaError: if the file is gone or another than the table was made from, or a frame cannot be decoded whole.
     """
     check_content(clip)
     try:
@@ -119,13 +127,15 @@ def read_clip(clip: Clip, indices: Sequence[int] | None = None) -> Frames:
             image = read_image(clip.path)
             return image if indices is None else np.repeat(image, len(indices), axis=0)
         wanted = range(clip.num_frames) if indices is None else indices
-        return read_frames(clip.path, [clip.start_frame + index for index in wanted])
+        return read_frames(clip.path, [clip.start_frame + index for index in wanted], whole=True)
     finally:
         check_content(clip)  # it may have been written to meanwhile
 
 
-def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
+def read_frames(path: str | Path, indices: Sequence[int], *, whole: bool = False) -> Frames:
     """Decode the frames with these indices (any order, repeats allowed), and little else: uint8 (T,H,W,3).
+
+    With `whole`, frames that the decoder holds for damaged are refused.
 
     Raises:
         MediaError: if the file is missing, cannot be opened, or a frame does not decode.
@@ -133,11 +143,11 @@ def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
     wanted = sorted(set(indices))
     places = {index: place for place, index in enumerate(wanted)}
     frames: Frames | None = None
-    for place, frame in enumerate(iterate_frames(path, wanted)):
+    for place, frame in enumerate(iterate_frames(path, wanted, whole=whole)):
         if frames is None:
             frames = np.empty((len(wanted), *frame.shape), dtype=np.uint8)
         if frame.shape != frames.shape[1:]:
-            detail = f"frame {wanted[place]} has another size than frame {wanted[0]}; {ONE_SIZE}"
+            detail = f"frame {wanted[place]} has another size than frame {wanted[0]}; {_ONE_SIZE}"
             raise MediaError("unreadable", detail)
         frames[place] = frame
     if frames is None:
