@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from clips import cut, decode_in_order, turn, write_video
+from video_vae.data.sources import collect
 from video_vae.data.table import Clip
 from video_vae.data.video import MediaError, iterate_frames, probe, read_clip, read_frames, read_image
 
@@ -27,6 +28,12 @@ KINDS = {
     "grey.mkv": {"codec": "ffv1", "pixels": "gray"},
     "alpha.mov": {"codec": "qtrle", "pixels": "argb"},
     "odd.mp4": {"size": (97, 131), "pixels": "yuv444p"},
+    "raw.264": {"options": {"bf": "2", "g": "15"}},
+    "raw.265": {"codec": "libx265", "options": {"g": "15", "x265-params": "log-level=none"}},
+    "telephone.3g2": {"options": {"bf": "2", "g": "15"}},
+    "vp9.ivf": {"codec": "libvpx-vp9", "options": {"g": "15", "cpu-used": "8"}},
+    "real.rm": {"codec": "rv20", "size": (96, 128)},
+    "mpeg.m1v": {"codec": "mpeg1video", "options": {"g": "12", "bf": "2"}},
     "animation.gif": {"codec": "gif", "pixels": "rgb8"},
 }
 
@@ -46,6 +53,12 @@ def assert_random_access_is_exact(path: Path, windows: int = 8) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_random_access_is_exact(tmp_path: Path, name: str) -> None:
     assert_random_access_is_exact(write_video(tmp_path / name, 60, **KINDS[name]))  # type: ignore[arg-type]
+
+
+def test_a_folder_is_searched_for_every_name_that_opens(tmp_path: Path) -> None:
+    for name in [*KINDS, "photo.jpe"]:
+        (tmp_path / name).write_bytes(b"?")
+    assert {Path(item.path).name for item in collect([str(tmp_path)]).candidates} == {*KINDS, "photo.jpe"}
 
 
 @pytest.mark.parametrize("name", ["bikes.mp4", "carphone_pristine.mp4"])

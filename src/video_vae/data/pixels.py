@@ -43,6 +43,8 @@ _UNREAD = {
     17: "YCgCo-R",
 }
 """Colour matrices by their number in H.273."""
+_BY_ZIMG = frozenset({8, 10, 12, 13, 14})
+"""Those that FFmpeg's zscale filter converts."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,17 @@ def _matrix(frame: VideoFrame) -> int | None:
     name = _UNREAD.get(frame.colorspace, "an unknown matrix")
     raise MediaError(
         "unreadable",
-        f"its colours are tagged as {name} (matrix {frame.colorspace} of H.273), which is not read; make a BT.709 "
-        "copy: ffmpeg -i FILE -vf zscale=m=709 new.mp4, or correct the tag where it is wrong: ffmpeg -i FILE -c copy "
-        "-bsf:v h264_metadata=matrix_coefficients=1 new.mp4",
+        f"its colours are tagged as {name} (matrix {frame.colorspace} of H.273), which is not read; {_cure(frame)}",
     )
+
+
+def _cure(frame: VideoFrame) -> str:
+    if frame.colorspace in _BY_ZIMG:
+        return (
+            "make a BT.709 copy: ffmpeg -i FILE -vf zscale=m=709 new.mp4, or correct the tag where it is wrong: ffmpeg "
+            "-i FILE -c copy -bsf:v h264_metadata=matrix_coefficients=1 new.mp4 (hevc_metadata for HEVC)"
+        )
+    return "export it anew from where it was made, in BT.709"
 
 
 def _woven(frame: VideoFrame) -> VideoFrame:

@@ -20,7 +20,7 @@ from video_vae.files import absence, spellings, walk
 from video_vae.progress import progress
 
 OTHER_MEDIA_SUFFIXES = frozenset(
-    {".aac", ".cr2", ".dng", ".flac", ".m4a", ".mp3", ".nef", ".ogg", ".opus", ".psd", ".rm", ".rmvb", ".svg", ".wav"}
+    {".aac", ".cr2", ".dng", ".flac", ".m4a", ".mp3", ".nef", ".ogg", ".opus", ".psd", ".svg", ".wav"}
 )
 """Sound, drawings, raw photographs: media, but nothing to train on."""
 _NAMED_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES | OTHER_MEDIA_SUFFIXES | set(UNREAD_SUFFIXES)
