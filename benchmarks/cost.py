@@ -75,7 +75,7 @@ def table(config: str) -> str:
     settings = load_config(config)
     names = " | ".join(f"{gpu}, GPU hours" for gpu in PEAKS)
     lines = [
-        f"| stage | clips | TFLOP a clip | EFLOP | {names} |",
+        f"| stage | clips | TFLOP per clip | EFLOP | {names} |",
         "| --- | ---: | ---: | ---: |" + " ---: |" * len(PEAKS),
     ]
     sums = [0.0] * (1 + len(PEAKS))
@@ -102,7 +102,7 @@ def main() -> None:
     config = sys.argv[1] if len(sys.argv) > 1 else "config/config.yaml"
     size = bytes_a_frame(load_config(config))
     sys.stdout.write(f"{table(config)}\n\n")
-    sys.stdout.write(f"Latent cache: {size:,} bytes a frame, {size * 24 * 3600 / 1e9:.2f} GB an hour at 24 frames/s\n")
+    sys.stdout.write(f"Latent cache: {size:,} bytes per frame, {size * 24 * 3600 / 1e9:.2f} GB per hour at 24 frames/s\n")
 
 
 if __name__ == "__main__":

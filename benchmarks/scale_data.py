@@ -176,7 +176,7 @@ def run_latents(options: Options) -> str:
         path = _fill(Path(name), clips, frames, side)
         seconds = time.perf_counter() - start
         size = path.stat().st_size
-        rows.append(("bytes a frame (float16)", f"{size / clips / frames:,.0f}"))
+        rows.append(("bytes per frame (float16)", f"{size / clips / frames:,.0f}"))
         rows.append((f"cache of {clips:,} clips of {frames} frames", f"{size / 1e9:.2f} GB"))
         rows.append(("written, flushed to disk", f"{size / 1e6 / seconds:.0f} MB/s"))
         start = time.perf_counter()

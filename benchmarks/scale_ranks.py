@@ -1,4 +1,4 @@
-"""Training on more ranks: clips a second here, and the bytes that a step sends, computed and counted.
+"""Training on more ranks: clips per second here, and the bytes that a step sends, computed and counted.
 
     torchrun --standalone --nproc_per_node=N -m benchmarks.scale_ranks HOW STEPS      one way, on N ranks
 
@@ -59,7 +59,7 @@ def build() -> StageLoss:
 
 
 def child(how: str, steps: int) -> None:
-    """Train some steps of one clip a rank; the first rank prints seconds and bytes a step."""
+    """Train some steps of one clip per rank; the first rank prints seconds and bytes per step."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     loss = build()
@@ -118,8 +118,8 @@ def run(options: Options) -> str:
         counted = (f"{expected / 1e6:.1f}", f"{two['bytes'] / 1e6:.1f}", f"{two['bytes'] / expected:.3f}")
         rate = f"{2 / two['seconds']:.2f}"
         rows.append((f"2 ranks, {name}", f"{two['seconds'] * 1000:.0f}", rate, *counted))
-    size = f"{one['parameters'] / 1e6:.1f} M parameters, fp32, {FRAMES} frames of {SIDE}x{SIDE} latents, a clip a rank"
-    header = ["", "ms a step", "clips/s", "MB a step, all ranks, computed", "counted", "counted / computed"]
+    size = f"{one['parameters'] / 1e6:.1f} M parameters, fp32, {FRAMES} frames of {SIDE}x{SIDE} latents, a clip per rank"
+    header = ["", "ms per step", "clips/s", "MB per step, all ranks, computed", "counted", "counted / computed"]
     return markdown(f"Ranks of one thread: {size}", header, rows) + _computed()
 
 
@@ -131,7 +131,7 @@ def _computed() -> str:
                 volume = SHARE[how] * 4 * parameters * (ranks - 1) / ranks
                 times = [f"{volume / speed * 1000:.0f}" for speed in LINKS.values()]
                 rows.append((f"{name}, {label.partition(':')[0]}, {ranks} GPUs", f"{volume / 1e9:.2f}", *times))
-    header = ["computed", "GB a rank and step", *(f"ms, {name}" for name in LINKS)]
+    header = ["computed", "GB per rank and step", *(f"ms, {name}" for name in LINKS)]
     return markdown("What the paper's nets send a step in fp32, if nothing overlaps", header, rows)
 
 

@@ -2,7 +2,7 @@
 
     python -m video_vae.launch --nodes 1 --ranks 8 --threads 64 -m video_vae.train CONFIG --stage stage1 ...
 
-`--ranks` counts processes a machine, one a GPU; where torch finds no GPU they compute on the CPU. More than one machine
+`--ranks` counts processes per machine, one per GPU; where torch finds no GPU they compute on the CPU. More than one machine
 needs a SLURM job of as many nodes. What each rank writes to stderr is shown with the rank in front. SIGTERM, SIGINT,
 SIGHUP and SIGUSR1 reach the ranks. A training whose time was up (status 75) puts its SLURM job in the queue again.
 """
@@ -244,8 +244,8 @@ def _say(text: str) -> None:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m video_vae.launch", usage="%(prog)s [options] -m MODULE ...")
     parser.add_argument("--nodes", type=int, default=1, help="number of machines [1]")
-    parser.add_argument("--ranks", default="1", help="processes a machine; auto: one for each GPU [1]")
-    parser.add_argument("--threads", type=int, default=0, help="CPU cores a machine, shared by its ranks [all]")
+    parser.add_argument("--ranks", default="1", help="processes per machine; auto: one for each GPU [1]")
+    parser.add_argument("--threads", type=int, default=0, help="CPU cores per machine, shared by its ranks [all]")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs to keep from other jobs, without a scheduler [0]")
     parser.add_argument("--wall-minutes", type=int, default=0, help="end a training before so many minutes [no limit]")
     parser.add_argument("--node-of", type=int, default=0, help=argparse.SUPPRESS)

@@ -38,7 +38,7 @@ shell.prefix(
     'logged() {{ local file=$1; shift; "$@" 2>&1 | (trap "" HUP INT TERM; exec tee "$file"); }}; '
 )
 
-# What a job that computes asks for where no profile says more: one rank, any GPU. More than one rank a node and the
+# What a job that computes asks for where no profile says more: one rank, any GPU. More than one rank per node and the
 # node's GPUs are the profiles' business (resources `ranks` and `gpu`).
 MACHINE = {"gpu": 0, "ranks": 1}
 

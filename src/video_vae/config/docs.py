@@ -134,7 +134,7 @@ def _bounds(metadata: Any) -> str:
     for part in metadata:
         for holder in (part, *getattr(part, "metadata", ())):
             found |= {name: value for name in signs if (value := getattr(holder, name, None)) is not None}
-    shown = {name: value for name, value in found.items() if abs(value) != MAX}  # no range, but a slip of the pen
+    shown = {name: value for name, value in found.items() if abs(value) != MAX}  # no range, but a typo
     if shown.get("ge") == MIN:
         shown = {"gt": 0} | {name: value for name, value in shown.items() if name != "ge"}
     return "".join(f" {signs[name]} {_number(value)}," for name, value in shown.items()).rstrip(",")

@@ -30,7 +30,7 @@ class SpatialTraining(Settings):
     block_out_channels: tuple[Width, Width, Width, Width] = (32, 64, 128, 128)
     """Channels of the four levels (8x spatial compression)."""
     layers_per_block: Depth = 1
-    """Residual blocks a level."""
+    """Residual blocks per level."""
     norm_num_groups: Width = 8
     """Groups of the group norms."""
     steps: Count = 6000
@@ -88,7 +88,7 @@ class Temporal(Settings):
     channel_multipliers: Annotated[tuple[Depth, ...], Field(min_length=1, max_length=8)] = (1, 2, 2, 4)
     """Channels of each level, in units of `base_channels`."""
     layers_per_block: Depth = 4
-    """Residual blocks a level, and in the middle."""
+    """Residual blocks per level, and in the middle."""
     temporal_downsample: tuple[bool, ...] = (False, True, True)
     """Halve the frame rate between consecutive levels or not."""
     norm_num_groups: Width = 32

@@ -36,7 +36,7 @@ class Reconstruction(Settings):
     sample: bool = False
     """Draw from the posteriors (seeded) instead of taking their modes."""
     shards: Jobs = 1
-    """Number of parallel jobs a stage."""
+    """Number of parallel jobs per stage."""
     overlap_frames: Natural = 0
     """Frames that consecutive chunks of `model.chunk_frames` share, blended: softer borders for more latents."""
     tile: Annotated[int, BeforeValidator(not_bool), Field(ge=64, le=16_384, multiple_of=8)] | None = None

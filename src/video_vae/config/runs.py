@@ -23,7 +23,7 @@ from video_vae.provenance import canonical_json
 class Runs(dict[str, Config]):
     """The runs of a config by name, the base run first; remembers which of them share a job.
 
-    A dry run asks for an owner a few times a job: were all runs compared each time, its time would grow with the cube
+    A dry run asks for an owner a few times per job: were all runs compared each time, its time would grow with the cube
     of their number.
     """
 

@@ -18,9 +18,9 @@ class Stage(Settings):
     epochs: Positive | None = None
     """Passes over the training clips, turned into steps for the CSV at hand."""
     global_batch: Count = 8
-    """Clips an optimizer step, over all ranks (the paper: one a GPU)."""
+    """Clips per optimizer step, over all ranks (the paper: one per GPU)."""
     micro_batch: Count = 1
-    """Clips a forward pass on one rank; the rest is accumulated."""
+    """Clips per forward pass on one rank; the rest is accumulated."""
     frames: tuple[Count, Count] = (17, 17)
     """Shortest and longest clip, in frames; drawn uniformly each step, with a random start."""
     image_share: Share = 0.2

@@ -15,7 +15,7 @@ Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 
 MAX = 1_000_000_000
-"""Largest count and number: beyond is a slip of the pen, which would overflow somewhere far from the config."""
+"""Largest count and number: beyond is a typo, which would overflow somewhere far from the config."""
 MIN = 1e-12
 """Smallest number that must not be zero."""
 RESERVED = frozenset({"benchmarks", "latents"})

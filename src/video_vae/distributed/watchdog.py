@@ -1,4 +1,4 @@
-"""Keep ranks from waiting for ever for one that hangs: find out which one it is, say so, and end.
+"""Keep ranks from waiting forever for one that hangs: find out which one it is, say so, and end.
 
 Every rank has a thread that counts, in the launcher's store, how often it was there and how far its work got. A rank
 whose count stands still is stopped or gone; if all are there but none gets on, the one that is behind holds the others

@@ -21,7 +21,7 @@ _COLOURS = ("rec", "spatial", "repeat", "mean")
 
 
 def show_frames(videos: Mapping[str, Tensor], most: int = 6) -> Figure:
-    """Draw some frames of each video (1, 3, T, H, W) in [-1, 1]: one row a video, the same frames in each."""
+    """Draw some frames of each video (1, 3, T, H, W) in [-1, 1]: one row per video, the same frames in each."""
     frames = min(video.shape[2] for video in videos.values())
     places = spread(frames, most)
     height, width = next(iter(videos.values())).shape[3:]

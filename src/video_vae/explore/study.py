@@ -46,7 +46,7 @@ class Study:
     """Held-out videos by clip id, the longest first."""
 
     def scores(self) -> pd.DataFrame:
-        """Give metrics.csv for reading: one row a run, stage and variant, means with 95 % intervals."""
+        """Give metrics.csv for reading: one row per run, stage and variant, means with 95 % intervals."""
         table = ordered_metrics(self.results)
         if table.empty:
             return table

@@ -146,7 +146,7 @@ def _mean(lines: list[dict[str, Any]], name: str) -> float | None:
 
 
 def _step_seconds(lines: list[dict[str, Any]]) -> float | None:
-    """Return the seconds a step over the last lines; a pause between two starts is left out, as the median does."""
+    """Return the seconds per step over the last lines; a pause between two starts is left out, as the median does."""
     train = [(line["step"], line["time"]) for line in lines if line.get("event") == "train" and "time" in line][
         -RECENT:
     ]
