@@ -102,7 +102,9 @@ def main() -> None:
     config = sys.argv[1] if len(sys.argv) > 1 else "config/config.yaml"
     size = bytes_a_frame(load_config(config))
     sys.stdout.write(f"{table(config)}\n\n")
-    sys.stdout.write(f"Latent cache: {size:,} bytes per frame, {size * 24 * 3600 / 1e9:.2f} GB per hour at 24 frames/s\n")
+    sys.stdout.write(
+        f"Latent cache: {size:,} bytes per frame, {size * 24 * 3600 / 1e9:.2f} GB per hour at 24 frames/s\n"
+    )
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ def run(options: Options) -> str:
         counted = (f"{expected / 1e6:.1f}", f"{two['bytes'] / 1e6:.1f}", f"{two['bytes'] / expected:.3f}")
         rate = f"{2 / two['seconds']:.2f}"
         rows.append((f"2 ranks, {name}", f"{two['seconds'] * 1000:.0f}", rate, *counted))
-    size = f"{one['parameters'] / 1e6:.1f} M parameters, fp32, {FRAMES} frames of {SIDE}x{SIDE} latents, a clip per rank"
+    size = (
+        f"{one['parameters'] / 1e6:.1f} M parameters, fp32, {FRAMES} frames of {SIDE}x{SIDE} latents, a clip per rank"
+    )
     header = ["", "ms per step", "clips/s", "MB per step, all ranks, computed", "counted", "counted / computed"]
     return markdown(f"Ranks of one thread: {size}", header, rows) + _computed()
 

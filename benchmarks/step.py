@@ -95,7 +95,8 @@ def run_memory(options: Options) -> str:
     for checkpointing in (False, True):
         peak, said = in_process("step", int(checkpointing), side, FRAMES, int(options.quick))
         rows.append(("on" if checkpointing else "off", f"{peak:.0f}", f"{said['state']:.0f}", f"{said['seconds']:.1f}"))
-    header = ["gradient checkpointing", "peak, MB", "of it weights, gradients and optimizer (computed), MB", "s per step"]
+    state = "of it weights, gradients and optimizer (computed), MB"
+    header = ["gradient checkpointing", "peak, MB", state, "s per step"]
     return markdown(
         f"A stage-3 step of one clip, {FRAMES} frames of {side}x{side}, fp32, LPIPS on all frames", header, rows
     )

@@ -2,9 +2,10 @@
 
     python -m video_vae.launch --nodes 1 --ranks 8 --threads 64 -m video_vae.train CONFIG --stage stage1 ...
 
-`--ranks` counts processes per machine, one per GPU; where torch finds no GPU they compute on the CPU. More than one machine
-needs a SLURM job of as many nodes. What each rank writes to stderr is shown with the rank in front. SIGTERM, SIGINT,
-SIGHUP and SIGUSR1 reach the ranks. A training whose time was up (status 75) puts its SLURM job in the queue again.
+`--ranks` counts processes per machine, one per GPU; where torch finds no GPU they compute on the CPU. More than one
+machine needs a SLURM job of as many nodes. What each rank writes to stderr is shown with the rank in front. SIGTERM,
+SIGINT, SIGHUP and SIGUSR1 reach the ranks. A training whose time was up (status 75) puts its SLURM job in the queue
+again.
 """
 
 from __future__ import annotations
