@@ -45,6 +45,7 @@ data:
   sources:   # folders, files, or lists of clips (CSV, parquet, JSON, paths line by line)
 {sources}
   resolution: [{side}, {side}]   # height and width that the model sees, in pixels, multiples of 8; centre cropped
+  fps: null           # 24 resamples clips of any rate, so that they show the same motion per frame
   frame_interval: 1   # 2 takes every second frame
   min_frames: 17   # shorter videos are rejected; results/{name}/data/rejected.csv says which and why
   min_size: 64   # so are videos whose shorter side is smaller than this, in pixels

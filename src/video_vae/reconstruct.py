@@ -24,6 +24,7 @@ from video_vae.cli import main_for
 from video_vae.config import Config, load_config, parse_config
 from video_vae.data.content import gone
 from video_vae.data.open_table import read_table
+from video_vae.data.sampling import Sampling
 from video_vae.data.storage import STORAGE
 from video_vae.data.table import Clip
 from video_vae.data.video import MediaError
@@ -125,7 +126,7 @@ def _maker(args: argparse.Namespace, config: Config, ranks: Ranks) -> ClipRecons
         paths=OutputPaths(name=args.save_dir, variants=variants.names, previews=args.previews),
         resolution=config.data.resolution,
         zoom=config.data.zoom,
-        frame_interval=config.data.frame_interval,
+        sampling=Sampling.of(config.data),
         max_frames=config.reconstruction.max_frames,
         settings=settings,
     )
@@ -190,14 +191,14 @@ def _discard_others(paths: OutputPaths, table: Sequence[Clip]) -> None:
 def _make_clips(reconstructor: ClipReconstructor, clips: Sequence[Clip], ranks: Ranks) -> Outcome:
     """Make this rank's clips; a bad one is noted, and the others go on."""
     outcome = Outcome()
-    total = sum(len(reconstructor.indices(clip)) for clip in clips)
+    total = sum(reconstructor.count(clip) for clip in clips)
     desc = "reconstruct" if not ranks.is_distributed else f"reconstruct (rank {ranks.rank} of {ranks.world_size})"
     with progress(total=total, desc=desc, unit="frames") as bar:
         for clip in clips:
             row = reconstructor.paths.kept(clip.clip_id, reconstructor.fingerprint(clip))
             if row is not None:
                 outcome.kept += 1
-                bar.update(len(reconstructor.indices(clip)))
+                bar.update(reconstructor.count(clip))
             else:
                 row = _make(reconstructor, clip, outcome, bar)
             if row is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from diffusers import AutoencoderKL
 
 from material import make_clip, make_spatial
 from video_vae.cli import main
+from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip, write_table
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.errors import UserError
@@ -43,7 +45,7 @@ def encode(folder: Path, *, config: dict = CONFIG, shard: int = 0, shards: int =
     return main(["encode-latents", json.dumps(config), *tables, f"--spatial={folder / 'spatial'}", *where])
 
 
-def expected(net: AutoencoderKL, clip: Clip, frames: range) -> torch.Tensor:
+def expected(net: AutoencoderKL, clip: Clip, frames: Sequence[int]) -> torch.Tensor:
     from video_vae.data.video import read_clip
 
     pixels = to_tensor(resize_crop(read_clip(clip, frames), (32, 32)))
@@ -74,12 +76,23 @@ def test_half_precision_and_frame_interval(made: tuple[Path, AutoencoderKL, list
     folder, net, clips = made
     config = {**CONFIG, "data": {"resolution": [32, 32], "frame_interval": 3}, "latents": {"dtype": "float16"}}
     assert encode(folder, config=config, output="third.safetensors") == 0
-    cache = LatentCache([folder / "third.safetensors"], frame_interval=3)
+    cache = LatentCache([folder / "third.safetensors"], sampling=Sampling(frame_interval=3))
     assert cache.num_frames("long") == 14
     got = cache.window("long", 2, 12)
     torch.testing.assert_close(got, expected(net, clips[0], range(6, 40, 3)), atol=4e-3, rtol=1e-3)
     half = (folder / "third.safetensors").stat().st_size
     assert half < 14 * 8 * 16 * 2 * 4
+
+
+def test_the_cache_holds_the_resampled_frames(made: tuple[Path, AutoencoderKL, list[Clip]]) -> None:
+    folder, net, clips = made
+    config = {**CONFIG, "data": {"resolution": [32, 32], "fps": 10}}
+    assert encode(folder, config=config, output="slower.safetensors") == 0
+    sampling = Sampling(fps=10)
+    indices = sampling.indices(clips[0])
+    cache = LatentCache([folder / "slower.safetensors"], sampling=sampling)
+    assert cache.num_frames("long") == len(indices) == 16  # of 40 at 25 a second
+    torch.testing.assert_close(cache.window("long", 0, 16), expected(net, clips[0], indices), atol=4e-3, rtol=1e-3)
 
 
 def test_the_same_input_gives_the_same_bytes(made: tuple[Path, AutoencoderKL, list[Clip]]) -> None:
@@ -91,9 +104,11 @@ def test_the_same_input_gives_the_same_bytes(made: tuple[Path, AutoencoderKL, li
 def test_other_weights_sizes_or_frames_are_refused(made: tuple[Path, AutoencoderKL, list[Clip]]) -> None:
     folder, net, _ = made
     files = [folder / "0.safetensors"]
-    LatentCache(files, spatial_sha256=weights_sha256(net.state_dict()), resolution=(32, 32), frame_interval=1)
-    for wrong in ({"spatial_sha256": "0" * 64}, {"resolution": (64, 32)}, {"frame_interval": 2}):
-        with pytest.raises(UserError, match=next(iter(wrong))):
+    LatentCache(files, spatial_sha256=weights_sha256(net.state_dict()), resolution=(32, 32), sampling=Sampling())
+    sampled = {"frame_interval 1": {"sampling": Sampling(frame_interval=2)}, "fps None": {"sampling": Sampling(fps=24)}}
+    others = {"spatial_sha256": {"spatial_sha256": "0" * 64}, "resolution": {"resolution": (64, 32)}}
+    for named, wrong in (sampled | others).items():
+        with pytest.raises(UserError, match=named):
             LatentCache(files, **wrong)  # type: ignore[arg-type]
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from material import TEMPORAL, make_clip, make_video_vae
 from video_vae.cli import main
+from video_vae.data.sampling import Sampling
 from video_vae.data.storage import lossless_info, read_lossless, write_lossless
 from video_vae.data.table import Clip, write_table
 from video_vae.data.transform import resize_crop, to_tensor, to_uint8
@@ -152,6 +153,14 @@ def test_frame_interval(made: Folder) -> None:
     expected = resize_crop(read_clip(made.clips[0], range(0, 50, 3)), (40, 48))
     np.testing.assert_array_equal(made.stored("ori", "long", "third"), expected)
     assert lossless_info(made.path / "third_ori/long.mkv").fps == pytest.approx(25 / 3)
+
+
+def test_clips_resampled_by_time(made: Folder) -> None:
+    assert made.run("slower", config={"data": {"resolution": [40, 48], "fps": 10}}) == 0
+    expected = resize_crop(read_clip(made.clips[0], Sampling(fps=10).indices(made.clips[0])), (40, 48))
+    assert len(expected) == 20  # of 50 frames at 25 a second
+    np.testing.assert_array_equal(made.stored("ori", "long", "slower"), expected)
+    assert lossless_info(made.path / "slower_ori/long.mkv").fps == 10
 
 
 def times(folder: Folder) -> dict[str, int]:

@@ -27,6 +27,7 @@ from training_material import (
 )
 from video_vae.config import Spatial, load_config
 from video_vae.data.open_table import read_table
+from video_vae.data.sampling import Sampling
 from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
 from video_vae.latents.cache import LatentCache
@@ -378,7 +379,7 @@ def test_bf16_and_recomputation_train_close_to_fp32(data: Path, finished: Path, 
 
 def test_windows_of_pixels_and_of_the_cache_are_the_same_frames(data: Path) -> None:
     clips = read_table(data / "train.csv")
-    pixels = PixelSource(clips, (32, 32), 1)
+    pixels = PixelSource(clips, (32, 32), Sampling())
     latents = LatentSource(clips, LatentCache([data / "latents.safetensors"]))
     assert pixels.frames == latents.frames
     net = load_spatial(Spatial(pretrained=None), data / "spatial")

@@ -103,10 +103,12 @@ class Data(Settings):
     """Look at the middle of the frame, this many times enlarged; 1 takes the whole shorter side."""
     decode: Literal["sample", "all"] = "sample"
     """Frames decoded, in a process of its own, before a file is listed: first, middle and last, or every one."""
+    fps: Annotated[Positive, Field(ge=0.1, le=1000)] | None = None
+    """Resample videos by their time stamps to so many frames per second; null takes their frames as they are."""
     frame_interval: Count = 1
-    """Take every n-th frame."""
+    """Take every n-th frame, of the resampled ones where `fps` is set."""
     min_frames: Count = 17
-    """Reject videos and segments with fewer frames than this, counted after `frame_interval`."""
+    """Reject videos and segments with fewer frames than this, counted after `fps` and `frame_interval`."""
     min_size: Count = 64
     """Reject videos and images whose shorter side is smaller than this, in pixels."""
     max_failed_share: Share = 0.05

@@ -100,7 +100,7 @@ def weights_slice(config: Config) -> Slice:
 def data_slice(config: Config) -> Slice:
     """What listing and splitting the clips reads."""
     packages = [f"resources.{name}" for name in config.data.packages]
-    fit = ["data.frame_interval", "data.min_frames", "data.min_size"]
+    fit = ["data.fps", "data.frame_interval", "data.min_frames", "data.min_size"]
     return pick(
         config,
         [

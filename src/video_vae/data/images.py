@@ -66,12 +66,12 @@ def is_still_gif(path: str | Path) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInfo:
-    """What an image holds; `seconds` is the time that an animation takes, 0 for a still one."""
+    """What an image holds; `durations` are the seconds that each frame of an animation is shown."""
 
     num_frames: int
     height: int
     width: int
-    seconds: float
+    durations: tuple[float, ...]
     handling: tuple[Handling, ...]
 
 
@@ -89,13 +89,13 @@ def probe_image(path: str | Path) -> ImageInfo:
         indices = _moving(image)
         if len(indices) > 1 and "tone-mapped" in words:
             raise MediaError("unreadable", "an animated image of high dynamic range; make a 10-bit video of it")
-        seconds = 0.0
+        durations = []
         for index in indices if len(indices) > 1 else ():
             if _picture(image, index).shape[:2] != (height, width):
                 raise MediaError("unreadable", f"frame {indices.index(index)} has another size than frame 0")
             shown = float(image.info.get("duration") or 0.0)
-            seconds += (shown if shown > _SHORTEST else _USUAL) / 1000
-    said: dict[str, Any] = {"height": height, "width": width, "seconds": seconds}
+            durations.append((shown if shown > _SHORTEST else _USUAL) / 1000)
+    said: dict[str, Any] = {"height": height, "width": width, "durations": tuple(durations)}
     return ImageInfo(num_frames=max(1, len(indices)), handling=tuple(sorted(words)), **said)
 
 

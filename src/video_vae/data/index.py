@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +50,10 @@ class VideoIndex:
     """Packets before the first that is marked as a key frame: nothing can be seen of them."""
     cut: str
     """What says that the file ends too early, or empty."""
+    ticks: tuple[int, ...]
+    """Time stamps of the frames as the packets have them, whether or not decoding can start in between, or none."""
+    base: Fraction
+    """Seconds per unit of the time stamps."""
     rate: float
     """Frames a second."""
     edited: bool
@@ -80,10 +85,14 @@ def _scan(path: str, size: int, changed: int) -> VideoIndex:
         found = read_packets(container, stream)
         packets, name = found.packets, container.format.name
         problem = found.problem or shortfall(Path(path), container, stream, packets)
+        lead = next((place for place, packet in enumerate(packets) if packet.marked), 0)
+        stamps = tuple(sorted(packet.pts for packet in packets[lead:] if packet.shown and packet.pts is not None))
         index = VideoIndex(
             stamps=(),
             keys=(),
-            lead=next((place for place, packet in enumerate(packets) if packet.marked), 0),
+            lead=lead,
+            ticks=stamps if _once(packets) and len(set(stamps)) == len(stamps) else (),
+            base=stream.time_base or Fraction(1),
             cut=problem,
             rate=frame_rate(container, stream, packets),
             edited=name == MOV and not problem and _left_out(packets, stream.frames),
@@ -94,7 +103,6 @@ def _scan(path: str, size: int, changed: int) -> VideoIndex:
     keys = _keys(packets, by_decoding=name == "mpegts")
     if not seekable or found.from_start or not keys or not _in_order(packets):
         return index
-    stamps = tuple(sorted(packet.pts for packet in packets[index.lead :] if packet.shown and packet.pts is not None))
     if len(set(stamps)) < len(stamps):
         return index
     odd = packets[0].position != keys[0].position or any(packet.pts is None for packet in packets)
@@ -117,12 +125,17 @@ def _keys(packets: Sequence[Packet], *, by_decoding: bool) -> tuple[Key, ...]:
     return tuple(keys)
 
 
-def _in_order(packets: Sequence[Packet]) -> bool:
-    """Tell whether time only goes on: then frames are shown in the order of their stamps, wherever decoding starts."""
+def _once(packets: Sequence[Packet]) -> bool:
+    """Tell whether time never goes back: no edit list shows a part twice, no recorder was started again."""
     places = [packet.position for packet in packets if packet.position is not None]
     decoded = [packet.dts for packet in packets if packet.dts is not None]
-    if len(set(places)) < len(places) or any(later < earlier for earlier, later in pairwise(decoded)):
-        return False  # an edit list shows a part twice, or a recorder was started again
+    return len(set(places)) == len(places) and all(earlier <= later for earlier, later in pairwise(decoded))
+
+
+def _in_order(packets: Sequence[Packet]) -> bool:
+    """Tell whether time only goes on: then frames are shown in the order of their stamps, wherever decoding starts."""
+    if not _once(packets):
+        return False
     keys: list[int] = []
     latest: int | None = None
     for packet in packets:

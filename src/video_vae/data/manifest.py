@@ -13,15 +13,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 
 from video_vae.config import Columns, Data, load_config
 from video_vae.data.candidates import Candidate, Found, Rejected, rejections
 from video_vae.data.content import MediaError, Reason
 from video_vae.data.packages import LISTING
-from video_vae.data.parts import frames_of
+from video_vae.data.parts import frames_of, seconds_of
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
+from video_vae.data.sampling import Sampling
 from video_vae.data.sources import collect
 from video_vae.data.split import assign_split, cut_segments
 from video_vae.data.table import SAFE_ID, Clip, write_rows, write_table
@@ -52,21 +54,13 @@ def build_manifest(
 
 
 def hold_out(clips: Sequence[Clip], found: Found, data: Data, seed: int, rejected: Sequence[Rejected]) -> list[Clip]:
-    """Cut clips into segments where the split is by them, name them, and give each its side.
+    """Name clips and give each its side.
 
     Raises:
         UserError: if there are none, or too few to hold something out; counts what was rejected, and why.
     """
     if not clips:
         raise UserError(_nothing_usable(rejected, found.skipped))
-    if data.split.by == "segment":
-        if data.split.segment_frames < _span(data):
-            raise UserError(
-                f"data.split.segment_frames is {data.split.segment_frames}, fewer than the {_span(data)} frames "
-                "that data.min_frames and data.frame_interval need; raise it"
-            )
-        declared = {item.path for item in found.candidates if item.part is not None}
-        clips = [piece for clip in clips for piece in _pieces(clip, data, whole=clip.path not in declared)]
     try:
         return assign_split(_name_clips(clips), data.split, seed)
     except UserError as error:
@@ -97,24 +91,42 @@ def _log_rejected(rejected: Sequence[Rejected]) -> None:
 def look_through(
     found: Found, data: Data, workers: int, journal: Path | None = None
 ) -> tuple[list[Clip], list[Rejected]]:
-    """Probe the candidates; return clips without id (sorted by path and start) and all rejections."""
+    """Probe the candidates; return clips without id (sorted by path and start) and all rejections.
+
+    Where the split is by segment, whole videos are cut; segments that a table declares stay as they are.
+
+    Raises:
+        UserError: if those segments are shorter than the fewest frames allowed.
+    """
+    _check_segments(data)
     paths = sorted({item.path for item in found.candidates})
     outcomes = probe_remembering(paths, workers, journal, every_frame=data.decode == "all")
     rejected = list(found.rejected)
     clips: list[Clip] = []
     first: dict[tuple[str, int, int], str] = {}
+    declared = {item.path for item in found.candidates if item.part is not None}
     for candidate in sorted(found.candidates, key=_order):
         made = _clip(candidate, outcomes[candidate.path], data)
         if isinstance(made, Clip):
             place = (made.source_id, made.start_frame, made.num_frames)
             if place not in first:
                 first[place] = made.path
-                clips.append(made)
+                cut = data.split.by == "segment" and made.path not in declared
+                clips += _pieces(made, outcomes[made.path].info, data) if cut else [made]
                 continue
             detail = "listed twice" if first[place] == made.path else f"same content as {first[place]}"
             made = Rejected(path=made.path, reason="duplicate", detail=detail)
         rejected.append(made)
     return sorted(clips, key=lambda clip: (clip.path, clip.start_frame, clip.num_frames)), rejected
+
+
+def _check_segments(data: Data) -> None:
+    least = Sampling(frame_interval=data.frame_interval).span(data.min_frames, 1.0)
+    if data.split.by == "segment" and data.split.segment_frames < least:
+        raise UserError(
+            f"data.split.segment_frames is {data.split.segment_frames}, fewer than the {least} frames "
+            "that data.min_frames and data.frame_interval need; raise it"
+        )
 
 
 def _order(candidate: Candidate) -> tuple[bool, str, float]:
@@ -134,10 +146,7 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
         start, count = frames_of(candidate.part, info)
     except MediaError as error:
         return Rejected(path=candidate.path, reason=error.reason, detail=error.detail)
-    problem = _unfit(info, count, data)
-    if problem:
-        return Rejected(path=candidate.path, reason=problem[0], detail=problem[1])
-    return Clip(
+    clip = Clip(
         clip_id=candidate.clip_id if SAFE_ID.fullmatch(candidate.clip_id) else "",
         path=candidate.path,
         kind=info.kind,
@@ -151,30 +160,43 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
         resolution=info.height * info.width,
         text=candidate.text,
         split=candidate.split,
-        handling=" ".join(info.handling),
+        handling=" ".join(_handling(info, data)),
+        step=None if info.fps is None else Sampling.of(data).step(info.fps),
+        seconds=seconds_of(start, count, info),
     )
+    problem = _unfit(clip, data)
+    return Rejected(path=clip.path, reason=problem[0], detail=problem[1]) if problem else clip
 
 
-def _unfit(info: MediaInfo, count: int, data: Data) -> tuple[Reason, str] | None:
-    if min(info.height, info.width) < data.min_size:
-        return "too small", f"{info.height}x{info.width} pixels, data.min_size is {data.min_size}"
-    if info.kind == "image":
+def _handling(info: MediaInfo, data: Data) -> Sequence[str]:
+    """Say what is done with a file; `resampled` where that changes which of its frames are seen."""
+    as_is = data.fps is None or info.fps is None or (not info.times and isclose(info.fps, data.fps, rel_tol=1e-6))
+    return info.handling if as_is else sorted({*info.handling, "resampled"})
+
+
+def _unfit(clip: Clip, data: Data) -> tuple[Reason, str] | None:
+    if min(clip.height, clip.width) < data.min_size:
+        return "too small", f"{clip.height}x{clip.width} pixels, data.min_size is {data.min_size}"
+    sampling = Sampling.of(data)
+    if clip.kind == "image" or sampling.count(clip) >= data.min_frames:
         return None
-    if count < _span(data):
-        interval = f" with data.frame_interval {data.frame_interval}" if data.frame_interval > 1 else ""
-        return "too short", f"{count} frames, data.min_frames is {data.min_frames}{interval}"
-    return None
+    after = [f"data.fps {data.fps:g}"] if data.fps is not None else []
+    after += [f"data.frame_interval {data.frame_interval}"] if data.frame_interval > 1 else []
+    seen = f", {sampling.count(clip)} with {' and '.join(after)}" if after else ""
+    return "too short", f"{clip.num_frames} frames{seen}, data.min_frames is {data.min_frames}"
 
 
-def _span(data: Data) -> int:
-    """Count the source frames that the fewest frames allowed span."""
-    return (data.min_frames - 1) * data.frame_interval + 1
-
-
-def _pieces(clip: Clip, data: Data, *, whole: bool) -> list[Clip]:
-    """Cut whole videos; segments that a table declared stay as they are."""
-    pieces = cut_segments(clip, data.split.segment_frames, _span(data)) if whole else [clip]
-    return [replace(piece, clip_id="") for piece in pieces] if len(pieces) > 1 else pieces
+def _pieces(clip: Clip, info: MediaInfo | None, data: Data) -> list[Clip]:
+    """Cut a video."""
+    if info is None or clip.fps is None:
+        return [clip]
+    shortest = Sampling.of(data).span(data.min_frames, clip.fps)
+    pieces = cut_segments(clip, data.split.segment_frames, shortest)
+    if len(pieces) == 1:
+        return pieces
+    return [
+        replace(piece, clip_id="", seconds=seconds_of(piece.start_frame, piece.num_frames, info)) for piece in pieces
+    ]
 
 
 def _name_clips(clips: Sequence[Clip]) -> list[Clip]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 from video_vae.data.content import MediaError
 from video_vae.data.spans import Span
@@ -37,20 +38,35 @@ def frames_of(part: Span | None, info: MediaInfo) -> tuple[int, int]:
     return _timed(part, info)
 
 
+def seconds_of(start: int, count: int, info: MediaInfo) -> float | None:
+    """Return how long so many frames of a video are shown, in seconds; None for an image."""
+    if info.fps is None:
+        return None
+    end = start + count
+    until = info.times[end] if end < len(info.times) else _time(info.num_frames - 1, info) + 1 / info.fps
+    return round((until if info.times else end / info.fps) - _time(start, info), 6)
+
+
+def _time(frame: int, info: MediaInfo) -> float:
+    """Return when a frame is shown, in seconds from the first."""
+    return info.times[frame] if info.times else frame / (info.fps or 1.0)
+
+
 def _timed(part: Span, info: MediaInfo) -> tuple[int, int]:
-    length = info.num_frames / (info.fps or 1.0)
+    length = _time(info.num_frames - 1, info) + 1 / (info.fps or 1.0)
     end = length if part.end is None else part.end
     if end > length + OVERSHOOT or part.start >= length:
         hint = "" if max(part.start, end) > info.num_frames else "; if frames are meant, name the columns by"
         hint += " data.columns: {start_frame: ..., end_frame: ...}" if hint else ""
         raise MediaError("too short", f"the segment ends at {end:g} s, the file at {length:.6g} s{hint}")
-    start = _first_at(part.start, info)
-    count = min(_first_at(end, info), info.num_frames) - start
-    if count < 1:
+    start, stop = _first_at(part.start, info), _first_at(end, info)
+    if stop <= start:
         raise MediaError("too short", f"no frame is shown between {part.start:g} and {end:g} s")
-    return start, count
+    return start, stop - start
 
 
 def _first_at(seconds: float, info: MediaInfo) -> int:
     """Return the first frame that is shown at a time or after it."""
-    return max(0, math.ceil((seconds - SLACK) * (info.fps or 1.0)))
+    if info.times:
+        return bisect_left(info.times, seconds - SLACK)
+    return min(max(0, math.ceil((seconds - SLACK) * (info.fps or 1.0))), info.num_frames)

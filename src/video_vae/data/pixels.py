@@ -20,7 +20,7 @@ from video_vae.data.tone import HLG, PQ, tone_map
 Frames = NDArray[np.uint8]
 """Frames as a player would show them: uint8 (T,H,W,3), RGB."""
 
-Handling = Literal["edited", "first-page", "mirrored", "stretched", "tone-mapped", "turned"]
+Handling = Literal["edited", "first-page", "mirrored", "resampled", "stretched", "tone-mapped", "turned"]
 """Word of the tables' column `handling`: what was done so that a file is read as a player shows it."""
 
 HANDLINGS: tuple[Handling, ...] = get_args(Handling)

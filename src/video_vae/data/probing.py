@@ -194,7 +194,7 @@ def _outcome(values: dict[str, object]) -> Outcome:
 
 
 def _info(values: Any) -> MediaInfo:
-    return MediaInfo(**{**values, "handling": tuple(values["handling"])})
+    return MediaInfo(**{**values, "times": tuple(values["times"]), "handling": tuple(values["handling"])})
 
 
 def _look(path: str, every_frame: bool) -> dict[str, object]:

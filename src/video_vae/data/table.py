@@ -49,14 +49,19 @@ class Clip:
     """`train`, `test` or empty where no split was made yet."""
     handling: str = ""
     """What is done so that the file is read as a player shows it: words of `pixels.Handling`, separated by spaces."""
+    step: float | None = None
+    """Source frames per frame that the model sees, by `data.fps` and `data.frame_interval`; None for an image."""
+    seconds: float | None = None
+    """How long the clip is shown, in seconds; None for an image, and in tables of earlier versions."""
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Clip))
-_OPTIONAL = frozenset({"handling"})
+_OPTIONAL = frozenset({"handling", "step", "seconds"})
 """Columns that the tables of earlier versions lack."""
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 """What a clip may be called: files are named after it."""
 MAX = 10**12
+_MEASURED = ("fps", "step", "seconds")
 _INTEGERS = ("start_frame", "num_frames", "height", "width", "resolution")
 
 
@@ -120,7 +125,8 @@ def _clip(row: dict[str, str], where: str) -> Clip:
     try:
         for name in _INTEGERS:
             values[name] = int(row[name])
-        values["fps"] = float(row["fps"]) if row["fps"] else None
+        for name in _MEASURED:
+            values[name] = float(row[name]) if row.get(name) else None
         values["aspect_ratio"] = float(row["aspect_ratio"])
     except ValueError as error:
         raise UserError(f"{where}: {error}; make the table again with `video-vae manifest`") from None
@@ -139,19 +145,23 @@ def _impossible(values: dict[str, Any]) -> str:
     for name in _INTEGERS:
         if not (0 if name == "start_frame" else 1) <= values[name] < MAX:
             return f"{name} is {values[name]}, which no file has"
-    rates = {"fps": values["fps"] or 1.0, "aspect_ratio": values["aspect_ratio"]}
+    measured = {name: 1.0 if values[name] is None else values[name] for name in _MEASURED}
+    rates = {**measured, "aspect_ratio": values["aspect_ratio"]}
     wrong = next((name for name, value in rates.items() if not (math.isfinite(value) and value > 0)), "")
     return f"{wrong} is {rates[wrong]}" if wrong else ""
 
 
 def write_table(path: str | Path, clips: Iterable[Clip]) -> None:
     """Write a table of clips, whole or not at all; the same clips give the same bytes."""
-    write_rows(path, COLUMNS, ([_cell(getattr(clip, name)) for name in COLUMNS] for clip in clips))
+    write_rows(path, COLUMNS, ([_cell(name, getattr(clip, name)) for name in COLUMNS] for clip in clips))
 
 
-def _cell(value: object) -> str:
+def _cell(name: str, value: object) -> str:
+    """Write a value: lengths to the microsecond, other numbers to six digits."""
     if value is None:
         return ""
+    if name == "seconds":
+        return f"{value:.6f}".rstrip("0").rstrip(".")
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -16,6 +16,7 @@ from video_vae.data.index import video_index
 from video_vae.data.pixels import Frames, Handling, picture_handling, to_rgb
 from video_vae.data.rates import FASTEST, SLOWEST
 from video_vae.data.table import Clip, Kind
+from video_vae.data.times import uneven_times
 
 IMAGE_SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"}
@@ -40,6 +41,8 @@ class MediaInfo:
     height: int
     width: int
     fps: float | None
+    times: tuple[float, ...] = ()
+    """When each frame is shown, in seconds from the first; empty where `fps` alone tells."""
     handling: tuple[Handling, ...] = ()
     """What is done so that it is read as a player shows it, in the order of the alphabet."""
 
@@ -65,7 +68,13 @@ def probe(path: str | Path) -> MediaInfo:
     if index.edited:
         handling.add("edited")
     return MediaInfo(
-        kind="video", num_frames=count, height=height, width=width, fps=index.rate, handling=tuple(sorted(handling))
+        kind="video",
+        num_frames=count,
+        height=height,
+        width=width,
+        fps=index.rate,
+        times=uneven_times(path, count, index.rate),
+        handling=tuple(sorted(handling)),
     )
 
 
@@ -85,13 +94,14 @@ def _look(path: str | Path, indices: Sequence[int]) -> tuple[int, int, set[Handl
 
 def _probe_image(path: str | Path) -> MediaInfo:
     info = probe_image(path)
-    fps = round(info.num_frames / info.seconds, 3) if info.num_frames > 1 else None
+    fps = round(info.num_frames / sum(info.durations), 3) if info.num_frames > 1 else None
     return MediaInfo(
         kind="image" if fps is None else "video",
         num_frames=info.num_frames,
         height=info.height,
         width=info.width,
         fps=fps,
+        times=() if fps is None else uneven_times(path, info.num_frames, fps),
         handling=info.handling,
     )
 

@@ -15,6 +15,7 @@ from video_vae.config import STAGES, load_config
 from video_vae.config.files import is_json_text
 from video_vae.config.runs import data_owner, stage_owner
 from video_vae.data.open_table import read_table
+from video_vae.data.sampling import Sampling
 from video_vae.data.storage import write_preview
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor, to_uint8
@@ -84,7 +85,7 @@ class Study:
         if clip_id not in self.clips:
             raise UserError(f"no held-out clip {clip_id!r}; there are {', '.join(self.clips)}")
         data, clip = self.results.settings[self.experiment].data, self.clips[clip_id]
-        indices = range(0, clip.num_frames, data.frame_interval)[: frames or LONGEST]
+        indices = Sampling.of(data).indices(clip)[: frames or LONGEST]
         return to_tensor(resize_crop(read_clip(clip, indices), data.resolution, data.zoom))[None]
 
     @torch.no_grad()

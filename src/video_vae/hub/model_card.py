@@ -228,7 +228,8 @@ def _data(origin: Origin, config: Config) -> str:
         for key, part in last["inputs"].items()
         if key in ("train", "valid")
     ]
-    every = f", every {config.data.frame_interval} frames" if config.data.frame_interval > 1 else ""
+    every = "" if config.data.fps is None else f", resampled to {config.data.fps:g} frames per second"
+    every += f", every {config.data.frame_interval} frames" if config.data.frame_interval > 1 else ""
     return (
         f"{last.get('clips', '?')} training clips and images, {last.get('held_out_clips', '?')} held out, seen at "
         f"{height}x{width} pixels{every}. Tables of the clips: {', '.join(tables)}."

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from video_vae.data.sampling import Sampling
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 
@@ -78,7 +79,7 @@ class LatentCache:
         spatial_sha256: `weights_sha256` of the spatial VAE in use; moments of another one are refused.
         resolution: height and width in use, in pixels; moments of another size are refused.
         zoom: enlargement in use; moments of another one are refused.
-        frame_interval: in use; moments of other frames are refused.
+        sampling: in use; moments of other frames are refused.
 
     Raises:
         UserError: if a file is missing, damaged, not a cache, made with other settings, or repeats a clip.
@@ -91,7 +92,7 @@ class LatentCache:
         spatial_sha256: str | None = None,
         resolution: Sequence[int] | None = None,
         zoom: float | None = None,
-        frame_interval: int | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self._handles: dict[Path, Any] = {}
         self._places: dict[str, tuple[Path, int, int]] = {}
@@ -101,12 +102,11 @@ class LatentCache:
         """Clips that could not be encoded, and why."""
         self.dtypes: set[str] = set()
         """Number formats of the stored moments."""
-        wanted = {
-            "spatial_sha256": spatial_sha256,
-            "resolution": None if resolution is None else list(resolution),
-            "zoom": zoom,
-            "frame_interval": frame_interval,
-        }
+        wanted: dict[str, Any] = {"spatial_sha256": spatial_sha256, "zoom": zoom}
+        wanted["resolution"] = None if resolution is None else list(resolution)
+        wanted = {key: value for key, value in wanted.items() if value is not None}
+        if sampling is not None:
+            wanted |= {"frame_interval": sampling.frame_interval, "fps": sampling.fps}
         for file in map(Path, files):
             note = self._read_note(file)
             _check_note(file, note, wanted)
@@ -133,7 +133,7 @@ class LatentCache:
         return len(self._places)
 
     def num_frames(self, clip_id: str) -> int:
-        """Count the cached frames of a clip (every `frame_interval`-th of the source).
+        """Count the cached frames of a clip: those that the model sees.
 
         Raises:
             UserError: if the clip is not in the cache.
@@ -212,7 +212,7 @@ class LatentCache:
 
 def _check_note(path: Path, note: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for key, value in wanted.items():
-        if value is not None and note.get(key) != value:
+        if note.get(key) != value:
             raise UserError(f"{path} was made with {key} {note.get(key)}, not {value}; encode the clips again")
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from video_vae.config import Columns, Config, load_config
 from video_vae.data.content import raise_if_source_missing
 from video_vae.data.open_table import read_table
+from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
@@ -47,15 +48,12 @@ class _Encoder:
     net: Any
     device: torch.device
     settings: dict[str, Any]
-
-    def indices(self, clip: Clip) -> range:
-        """Say which frames of a clip are cached."""
-        return range(0, clip.num_frames, self.settings["frame_interval"])
+    sampling: Sampling
 
     def shape(self, clip: Clip) -> tuple[int, ...]:
         """Give the shape of a clip's moments, (T,8,h,w)."""
         height, width = self.settings["resolution"]
-        return (len(self.indices(clip)), CHANNELS, height // 8, width // 8)
+        return (self.sampling.count(clip), CHANNELS, height // 8, width // 8)
 
     def moments(self, clip: Clip) -> Iterator[np.ndarray]:
         """Encode a clip a few frames at a time: arrays (t,8,h,w) in the cache's number format.
@@ -63,7 +61,7 @@ class _Encoder:
         Raises:
             MediaError: if a frame cannot be decoded, or its moments do not fit the number format.
         """
-        indices = self.indices(clip)
+        indices = self.sampling.indices(clip)
         height, width = self.settings["resolution"]
         batch = frames_at_once(self.device, height * width)
         for start in range(0, len(indices), DECODE_FRAMES):
@@ -116,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
         outputs={"shard": args.output},
         started=started,
         clips=len(clips) - len(failed),
-        frames=sum(len(encoder.indices(clip)) for clip in clips if clip.clip_id not in failed),
+        frames=sum(encoder.sampling.count(clip) for clip in clips if clip.clip_id not in failed),
         failed=failed,
         settings=encoder.settings,
     )
@@ -146,21 +144,25 @@ def shard_clips(tables: list[Path], shard: int, shards: int, columns: Columns | 
 def _load(config: Config, folder: Path | None, device: torch.device) -> _Encoder:
     net: Any = load_spatial(config.spatial, folder)
     net.eval().requires_grad_(False)
+    sampling = Sampling.of(config.data)
     settings = {
         "spatial_sha256": weights_sha256(net.state_dict()),
         "resolution": list(config.data.resolution),
         "zoom": config.data.zoom,
-        "frame_interval": config.data.frame_interval,
+        "frame_interval": sampling.frame_interval,
+        **({} if sampling.fps is None else {"fps": sampling.fps}),
         "dtype": config.latents.dtype,
     }
     # channels last is the faster layout for its convolutions on every device
-    return _Encoder(net=net.to(device, memory_format=torch.channels_last), device=device, settings=settings)
+    return _Encoder(
+        net=net.to(device, memory_format=torch.channels_last), device=device, settings=settings, sampling=sampling
+    )
 
 
 def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path) -> dict[str, str]:
     """Encode what an earlier run did not; return the clips that cannot be, and why."""
     failed: dict[str, str] = {}
-    total = sum(len(encoder.indices(clip)) for clip in clips)
+    total = sum(encoder.sampling.count(clip) for clip in clips)
     with progress(total=total, desc="encode latents", unit="frames") as bar:
         for clip in clips:
             try:
@@ -175,7 +177,7 @@ def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path) -> dict[str,
 def _encode_part(clip: Clip, encoder: _Encoder, part: Path, bar: Any) -> None:
     size = int(np.prod(encoder.shape(clip))) * np.dtype(encoder.settings["dtype"]).itemsize
     if part.exists() and part.stat().st_size == size:
-        bar.update(len(encoder.indices(clip)))
+        bar.update(encoder.sampling.count(clip))
         return
     with atomic_path(part) as aside, aside.open("wb") as stream:
         for moments in encoder.moments(clip):

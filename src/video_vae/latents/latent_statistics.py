@@ -26,6 +26,7 @@ from video_vae.cli import main_for
 from video_vae.config import Config, load_config
 from video_vae.data.content import raise_if_source_missing
 from video_vae.data.open_table import read_table
+from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
@@ -116,11 +117,11 @@ class _Reader:
         """Yield (1, 4, t, h, w) for consecutive windows; raises MediaError where the clip cannot be used."""
         if self._cache is not None and clip.clip_id in self._cache.failed:
             raise MediaError("unreadable", self._cache.failed[clip.clip_id])
-        frames = range(0, clip.num_frames, self._data.frame_interval)
+        frames = Sampling.of(self._data).indices(clip)
         for start in range(0, len(frames), self._window):
             yield self._latents(clip, frames[start : start + self._window], start)
 
-    def _latents(self, clip: Clip, frames: range, start: int) -> Tensor:
+    def _latents(self, clip: Clip, frames: Sequence[int], start: int) -> Tensor:
         if self._cache is None:
             pixels = to_tensor(resize_crop(read_clip(clip, frames), self._data.resolution, self._data.zoom))
             latents: Tensor = self._model.encode_spatial(pixels[None].to(self._device))
@@ -188,7 +189,7 @@ def _cache(args: argparse.Namespace, config: Config, model: Any) -> LatentCache 
         spatial_sha256=weights_sha256(model.spatial.state_dict()),
         resolution=config.data.resolution,
         zoom=config.data.zoom,
-        frame_interval=config.data.frame_interval,
+        sampling=Sampling.of(config.data),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from video_vae.data.sampling import Sampling
 from video_vae.data.storage import STORAGE, LosslessWriter, PreviewWriter
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, resize_crop
@@ -28,19 +29,20 @@ class ClipReconstructor:
     paths: OutputPaths
     resolution: tuple[int, int]
     zoom: float = 1.0
-    frame_interval: int
+    sampling: Sampling
     max_frames: int | None
     settings: dict[str, Any]
     """What shapes the numbers besides: weights, sampling; JSON-like."""
 
-    def indices(self, clip: Clip) -> range:
-        """Say which frames of a clip are reconstructed."""
-        return range(0, clip.num_frames, self.frame_interval)[: self.max_frames]
+    def count(self, clip: Clip) -> int:
+        """Count the frames of a clip that are reconstructed."""
+        count = self.sampling.count(clip)
+        return count if self.max_frames is None else min(count, self.max_frames)
 
     def fingerprint(self, clip: Clip) -> str:
         """Identify a clip's result by all that shapes it."""
         source = [clip.source_id, clip.start_frame, clip.kind, clip.fps]
-        frames = [len(self.indices(clip)), self.frame_interval, list(self.resolution), self.zoom]
+        frames = [self.count(clip), *self.sampling.identity(), list(self.resolution), self.zoom]
         return fingerprint([self.settings, list(self.variants.names), source, frames, STORAGE])
 
     def make(self, clip: Clip, on_frames: Callable[[int], Any]) -> dict[str, str]:
@@ -68,7 +70,7 @@ class ClipReconstructor:
                 shown = {
                     name: stack.enter_context(PreviewWriter(path, self._fps(clip))) for name, path in paths.items()
                 }
-            for name, frames in self.variants.run(self._pieces(clip), clip.clip_id, len(self.indices(clip))):
+            for name, frames in self.variants.run(self._pieces(clip), clip.clip_id, self.count(clip)):
                 files[name].write(frames)
                 if name in shown:
                     shown[name].write(frames)
@@ -83,11 +85,12 @@ class ClipReconstructor:
             "source_id": clip.source_id,
             "source": Path(clip.path).name,
             "start_frame": clip.start_frame,
-            "frame_interval": self.frame_interval,
+            "frame_interval": self.sampling.frame_interval,
+            **({} if self.sampling.fps is None else {"resampled_fps": self.sampling.fps}),
             "fingerprint": self.fingerprint(clip),
         }
         path = self.paths.clip(clip.clip_id, variant)
-        return LosslessWriter(path, self._fps(clip), frames=len(self.indices(clip)), meta=meta)
+        return LosslessWriter(path, self._fps(clip), frames=self.count(clip), meta=meta)
 
     def first_frames(self, clip: Clip, count: int) -> Frames:
         """Read the first frames of a clip as the model sees them, at most so many.
@@ -95,21 +98,21 @@ class ClipReconstructor:
         Raises:
             MediaError: if they cannot be decoded.
         """
-        return resize_crop(read_clip(clip, self.indices(clip)[:count]), self.resolution, self.zoom)
+        return resize_crop(read_clip(clip, self.sampling.indices(clip)[:count]), self.resolution, self.zoom)
 
     def _pieces(self, clip: Clip) -> Iterator[Frames]:
-        indices = self.indices(clip)
+        indices = self.sampling.indices(clip)[: self.max_frames]
         size = piece_frames(self.resolution)
         for start in range(0, len(indices), size):
             yield resize_crop(read_clip(clip, indices[start : start + size]), self.resolution, self.zoom)
 
     def _fps(self, clip: Clip) -> float:
-        return (clip.fps or IMAGE_FPS) / self.frame_interval if clip.kind == "video" else IMAGE_FPS
+        return self.sampling.rate(clip.fps or IMAGE_FPS) if clip.kind == "video" else IMAGE_FPS
 
     def _row(self, clip: Clip, hashes: dict[str, str]) -> dict[str, str]:
         return {
             "clip_id": clip.clip_id,
-            "frames": str(len(self.indices(clip))),
+            "frames": str(self.count(clip)),
             "height": str(self.resolution[0]),
             "width": str(self.resolution[1]),
             "fps": f"{self._fps(clip):.6g}",

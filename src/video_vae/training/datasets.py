@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
@@ -30,7 +31,7 @@ class Source(Protocol):
     clips: Sequence[Clip]
     """The table."""
     frames: list[int]
-    """Frames of each clip, at the data's frame interval."""
+    """Frames that the model sees of each clip."""
     latents: bool
     """Windows are posterior moments (8,T,h,w); otherwise pixels (3,T,H,W) in [-1,1]."""
 
@@ -44,25 +45,25 @@ class PixelSource:
     Args:
         clips: the table.
         resolution: height and width, in pixels.
-        frame_interval: take every n-th frame.
+        sampling: which frames are taken.
         zoom: enlargement of the middle of the frame.
     """
 
     latents = False
 
     def __init__(
-        self, clips: Sequence[Clip], resolution: tuple[int, int], frame_interval: int, zoom: float = 1.0
+        self, clips: Sequence[Clip], resolution: tuple[int, int], sampling: Sampling, zoom: float = 1.0
     ) -> None:
         self.clips = clips
         self.resolution = resolution
         self.zoom = zoom
-        self.frame_interval = frame_interval
-        self.frames = [-(-clip.num_frames // frame_interval) for clip in clips]
+        self.sampling = sampling
+        self.frames = [sampling.count(clip) for clip in clips]
 
     def read(self, window: Window) -> Tensor:
         """Decode a window: float32 (3,T,H,W) in [-1,1]."""
-        indices = range(window.start, window.start + window.length)
-        frames = read_clip(self.clips[window.row], [index * self.frame_interval for index in indices])
+        clip = self.clips[window.row]
+        frames = read_clip(clip, self.sampling.indices(clip)[window.start : window.start + window.length])
         return to_tensor(resize_crop(frames, self.resolution, self.zoom))
 
 

@@ -12,6 +12,7 @@ import torch
 
 from video_vae.config import Columns, Config, Stage, StageName
 from video_vae.data.open_table import read_table
+from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
@@ -163,14 +164,14 @@ def _cache(config: Config, stage: Stage, inputs: Inputs, vae: VideoAutoencoderKL
         spatial_sha256=weights_sha256(vae.spatial.state_dict()),
         resolution=config.data.resolution,
         zoom=config.data.zoom,
-        frame_interval=config.data.frame_interval,
+        sampling=Sampling.of(config.data),
     )
 
 
 def _source(clips: Sequence[Clip], cache: LatentCache | None, config: Config) -> Source:
     if cache is not None:
         return LatentSource(clips, cache)
-    return PixelSource(clips, config.data.resolution, config.data.frame_interval, config.data.zoom)
+    return PixelSource(clips, config.data.resolution, Sampling.of(config.data), config.data.zoom)
 
 
 def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | None:
@@ -210,7 +211,7 @@ def _identity(
         "format": STATE_FORMAT,
         "stage": [name, loss.stage.model_dump(mode="json", exclude=set(FREE_SETTINGS))],
         "seed": config.seed,
-        "data": [list(config.data.resolution), config.data.zoom, config.data.frame_interval],
+        "data": [list(config.data.resolution), config.data.zoom, *Sampling.of(config.data).identity()],
         "clips": [[clip.clip_id, clip.source_id, clip.start_frame, clip.num_frames, clip.kind] for clip in train],
         "net": fresh if inputs.init_from is None else sha256_path(inputs.init_from),
         "scaling_factor": vae.config["scaling_factor"],
