@@ -37,6 +37,8 @@ PACKAGES = (
 SOURCE = Path(__file__).resolve().parent
 CONFIG_FILES = "VIDEO_VAE_CONFIG_FILES"
 """Set by the workflow: the config files that a job's settings were cut from, separated like PATH."""
+CONFIG_GIVEN = "VIDEO_VAE_CONFIG_GIVEN"
+"""Set by the workflow: what its command line changes in the config files, as JSON."""
 RECORD = "run.json"
 """Name of a job's record in its folder; the record of a job with one file is FILE without its ending, then this."""
 _IMPORTED = time.time()
@@ -219,6 +221,7 @@ def run_record(
         "threads": _threads(),
         "config": settings,
         "config_files": _config_files(),
+        "config_given": json.loads(os.environ.get(CONFIG_GIVEN) or "{}"),
         "inputs": {name: path_record(path) for name, path in sorted((inputs or {}).items())},
         "outputs": {name: path_record(path) for name, path in (outputs or {}).items() if path is not None},
         **_surroundings(),

@@ -44,5 +44,6 @@ SETTINGS: dict[str, Any] = {
 def copy_project(folder: Path) -> None:
     """Copy what a run needs of this project into a folder."""
     for name in ("workflow", "config", "envs", "src"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+        left = ("__pycache__", "weights") if name == "workflow" else ("__pycache__",)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*left))
     (folder / "slurm").symlink_to("workflow/profiles/slurm")

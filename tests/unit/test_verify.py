@@ -16,6 +16,9 @@ from video_vae.cli import main
 from video_vae.config.slices import stage_slice
 from video_vae.provenance import recorded, run_record, write_json_atomic
 
+SUMMARY = f"demo:stage1:{RESULTS}/stage1/metrics/summary.json"
+COLLECTED = ["collect-metrics", SUMMARY, "--output", "results/metrics.csv"]
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -87,6 +90,36 @@ def test_a_setting_that_a_job_read_is_named_and_a_comment_is_not(run: Path, caps
     assert status == 1
     assert f"demo.yaml: stages.stage1.steps is 4 now, {RESULTS}/stage1/run.json was made with 3" in lines
     assert f"demo.yaml: evaluation.bootstrap is 8 now, {RESULTS}/stage1/metrics/run.json was made with 7" in lines
+
+
+def test_a_job_that_kept_other_settings_than_the_newest_is_named(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDEO_VAE_CONFIG_FILES", "demo.yaml")
+    config = Path("demo.yaml")
+    config.write_text(config.read_text().replace("clips.csv", "clipz.csv"))
+    assert main(COLLECTED) == 0  # now the table's config is the one with the typo, and its file is as it was then
+    status, lines = verify(capsys, "results/metrics.csv")
+    assert status == 1
+    assert lines[:-1] == [
+        f"demo.yaml: data.sources is ['clipz.csv'] now, {RESULTS}/data/run.json was made with ['clips.csv']"
+    ]
+    config.unlink()
+    status, lines = verify(capsys, "results/metrics.csv")
+    assert status == 1 and lines[0].startswith("demo.yaml: config ") and "is missing" in lines[0]
+
+
+def test_what_the_command_line_changed_in_the_config_is_part_of_it(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Path("demo.yaml")
+    config.write_text(config.read_text().replace("steps: 3", "steps: 5"))
+    monkeypatch.setenv("VIDEO_VAE_CONFIG_FILES", "demo.yaml")
+    for steps, status in ((3, 0), (4, 1)):
+        monkeypatch.setenv("VIDEO_VAE_CONFIG_GIVEN", json.dumps({"stages": {"stage1": {"steps": steps}}}))
+        assert main(COLLECTED) == 0
+        found = verify(capsys, "results/metrics.csv")
+        assert found[0] == status and len(found[1]) == 1 + status
 
 
 def test_other_code_and_packages_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,9 @@ os.environ.update(
     VIDEO_VAE_SRC=SRC,
     PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")])),
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]),
-    # Every job's record names the config files that its settings were cut from.
+    # Every job's record names what its settings were cut from: config files, and what --config changes in them.
     VIDEO_VAE_CONFIG_FILES=os.pathsep.join(CONFIG_FILES),
+    VIDEO_VAE_CONFIG_GIVEN=slices.as_argument(retyped(dict(workflow.config_settings.config))),
     # Threads that wait sleep instead of spinning: the same speed on free cores, 3 to 4 times faster on busy ones.
     OMP_WAIT_POLICY=os.getenv("OMP_WAIT_POLICY", "PASSIVE"),
 )

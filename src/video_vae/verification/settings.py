@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from video_vae.config import Config, parse_config, slices
+from video_vae.config.files import read_settings
 from video_vae.errors import UserError
-from video_vae.files import sha256_file
 from video_vae.provenance import code_record, package_versions
 from video_vae.verification.chain import Chain, Record
 
@@ -27,6 +26,8 @@ _SLICERS: Mapping[str, Callable[[Config, Record], slices.Slice]] = {
     "encode-latents": lambda config, _: slices.latents_slice(config),
     "train": lambda config, record: slices.stage_slice(config, record.values["stage"]),
     "reconstruct": lambda config, record: _reconstruction(config, record),
+    "latent-statistics": lambda config, _: slices.statistics_slice(config),
+    "report": lambda config, _: slices.report_slice(config),
 }
 
 
@@ -35,20 +36,22 @@ def _reconstruction(config: Config, record: Record) -> slices.Slice:
     return slices.baselines_slice(config) if baselines else slices.reconstruct_slice(config)
 
 
-def read_config(files: Sequence[Path]) -> Config:
+def read_config(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Config:
     """Read a config from files, each merged over those before, as Snakemake does.
+
+    Args:
+        files: YAML files.
+        given: what a command line changes in them.
 
     Raises:
         UserError: if one is missing, is not YAML or holds a wrong setting.
     """
     values: dict[str, Any] = {}
     for file in files:
-        try:
-            read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"config {file}: {' '.join(str(error).split())}; name it by --configfile") from None
-        values = _merged(values, read)
-    return parse_config(values, ", ".join(map(str, files)))
+        if not file.is_file():
+            raise UserError(f"config {file} is missing; name it by --configfile")
+        values = _merged(values, read_settings(file))
+    return parse_config(_merged(values, given or {}), ", ".join(map(str, files)))
 
 
 def _merged(values: Any, changes: Any) -> Any:
@@ -57,14 +60,25 @@ def _merged(values: Any, changes: Any) -> Any:
     return {**values, **{key: _merged(values.get(key), change) for key, change in changes.items()}}
 
 
-def changed_config(chain: Chain, record: Record) -> list[Path]:
-    """Return the config files that a record's settings come from, where any of them is no longer what it was."""
-    files = record.values.get("config_files", [])
-    places = [chain.at(file["path"]) for file in files]
-    same = all(
-        place.is_file() and sha256_file(place) == file["sha256"] for place, file in zip(places, files, strict=True)
-    )
-    return [] if same else places
+@dataclass(frozen=True, kw_only=True)
+class Configured:
+    """What a workflow's settings were read from."""
+
+    files: Sequence[Path]
+    given: Mapping[str, Any]
+    """What its command line changed in them."""
+    record: str
+    """Path of the record that says so."""
+
+
+def newest_config(chain: Chain, records: Iterable[Record]) -> Configured | None:
+    """Return what the newest record that names config files says of them; None where no record does."""
+    named = [record for record in records if record.values.get("config_files")]
+    if not named:
+        return None
+    newest = max(named, key=lambda record: str(record.values.get("end", "")))
+    files = [chain.at(file["path"]) for file in newest.values["config_files"]]
+    return Configured(files=files, given=newest.values.get("config_given") or {}, record=newest.path)
 
 
 def setting_differences(config: Config, record: Record, origin: str) -> Iterator[str]:
@@ -72,7 +86,8 @@ def setting_differences(config: Config, record: Record, origin: str) -> Iterator
     command, made = str(record.values.get("command")), record.values.get("config") or {}
     if command == "evaluate":
         now = config.evaluation.model_dump(mode="json")
-        pairs = {f"evaluation.{key}": (now[key], made.get(name)) for name, key in EVALUATED.items()}
+        read = EVALUATED | ({"fvd_frames": "fvd_frames"} if now["fvd_weights"] else {})
+        pairs = {f"evaluation.{key}": (now[key], made.get(name)) for name, key in read.items()}
     elif command in _SLICERS:
         try:
             then, today = (dict(_read(given, command, record)) for given in (parse_config(made), config))

@@ -1,9 +1,10 @@
 """Walk back from a result to the data, settings, code and weights that made it, and say what no longer matches.
 
 Every job leaves a record of what it read and wrote, with hashes. From RESULT (results/metrics.csv, or any other file
-that a job wrote) the records lead back to the clips. All files on the way are hashed anew, the settings are compared
-with the config files of today, the sources of this package and the versions of others with those at hand. One line
-for each thing that differs; exit status 0 where nothing does, 1 otherwise. Needs no torch.
+that a job wrote) the records lead back to the clips. All files on the way are hashed anew, the settings of every job
+are compared with the config of the newest one as its files are today, the sources of this package and the versions of
+others with those at hand. One line for each thing that differs; exit status 0 where nothing does, 1 otherwise. Needs no
+torch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from video_vae.config import Config
 from video_vae.config.runs import resolve
 from video_vae.data.table import read_csv_rows
 from video_vae.errors import UserError
@@ -25,8 +25,9 @@ from video_vae.provenance import RECORD
 from video_vae.verification.chain import Chain, Expected, Record, read_record
 from video_vae.verification.hashing import file_differences
 from video_vae.verification.settings import (
-    changed_config,
+    Configured,
     code_differences,
+    newest_config,
     package_differences,
     read_config,
     setting_differences,
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     lines, files = file_differences(chain, _expected(chain, records), args.quick, args.workers)
     lines += _unrecorded(chain, [named], records)
     lines += _cells(chain, table, args.row) if table is not None else []
-    lines += _settings(chain, origins, table or records[0], args.configfile)
+    lines += _settings(chain, origins, [*records, *([table] if table else [])], args.configfile)
     lines += [*code_differences(records), *package_differences(records)]
     sys.stdout.write("".join(f"{line}\n" for line in dict.fromkeys(lines)))
     found = f"differences: {len(set(lines))}" if lines else "all as recorded"
@@ -192,18 +193,23 @@ def _name(cells: Mapping[str, str]) -> str:
     return " ".join(cells.get(key, "") for key in ("experiment", "stage", "variant"))
 
 
-def _settings(chain: Chain, origins: Sequence[Origin], last: Record, given: Sequence[Path] | None) -> Iterator[str]:
-    """Compare the settings of the jobs with those of the config files, where these are not what they were."""
-    files = list(given) if given else changed_config(chain, last)
-    if not files:
+def _settings(
+    chain: Chain, origins: Sequence[Origin], records: Sequence[Record], given: Sequence[Path] | None
+) -> Iterator[str]:
+    """Compare the settings of all jobs with the config of the newest one, as its files are today."""
+    known = Configured(files=given, given={}, record="") if given else newest_config(chain, records)
+    if known is None:
         return
+    files = known.files
     said = ", ".join(str(file.relative_to(chain.base) if file.is_relative_to(chain.base) else file) for file in files)
-    missing = [file for file in files if not file.is_file()]
-    if missing and not given:
-        yield f"{said}: is missing; the settings of {last.path} came from it"
+    try:
+        config = read_config(files, known.given)
+        runs = resolve(config)
+    except UserError as error:
+        if given:
+            raise
+        yield f"{said}: {error}; the settings of {known.record} came from it"
         return
-    config: Config = read_config(files)
-    runs = resolve(config)
     for origin in origins:
         if origin.experiment and origin.experiment not in runs:
             yield f"{said}: has no run {origin.experiment} now"
