@@ -310,6 +310,15 @@ def test_the_clips_that_stand_out_are_embedded_first(tmp_path: Path) -> None:
     assert {"more_0007", scores.idxmin(), scores.idxmax()} <= set(chosen)
 
 
+def test_pictures_that_were_deleted_are_told_with_the_command_that_makes_them_again(page: str, tmp_path: Path) -> None:
+    assert " makes them again" not in page
+    config = make_results(tmp_path / "results", clips=2, frames=6)
+    shutil.rmtree(tmp_path / "results/demo/stage3/reconstruction_preview")
+    target = "results/demo/stage3/reconstruction/shard_0.csv"
+    page = build_report(config, tmp_path / "results", tmp_path / "page.html")
+    assert f"<code>snakemake --configfile CONFIG.yaml -f {target}</code> makes them again" in page
+
+
 def test_long_curves_are_averaged_without_losing_their_ends() -> None:
     steps = np.arange(100_000.0)
     middle, mean, low, high = binned(steps, steps)

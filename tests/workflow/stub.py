@@ -17,9 +17,15 @@ FILES = {
 }
 
 
+def make_folders(name: str, baselines: bool) -> None:
+    for variant in ("ori", "preview", *(("mean", "repeat") if baselines else ("rec", "spatial"))):
+        Path(f"{name}_{variant}").mkdir(parents=True, exist_ok=True)
+
+
 def write(arguments: list[str]) -> None:
     given = " ".join(arguments)
     if "--index" in arguments:
+        make_folders(arguments[arguments.index("--save-dir") + 1], "--baselines" in arguments)
         arguments = arguments[arguments.index("--index") :]
     for flag, value in pairwise(arguments):
         for name in FILES.get(flag, []):

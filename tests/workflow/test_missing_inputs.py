@@ -102,3 +102,21 @@ def test_weights_of_metrics_that_were_fetched_are_fetched_again_where_a_job_read
     assert jobs(planned(own_copy)[0][1]) == {}
     (scored,) = planned(own_copy, {"evaluation": {"bootstrap": 10}})
     assert jobs(scored[1])["fetch_package"] == jobs(scored[1])["convert_lpips"] == 1
+
+
+def test_deleted_outputs_of_a_finished_run_are_named_with_what_makes_them_again(own_copy: Checkout) -> None:
+    results = own_copy.folder / "results/demo"
+    assert " gone" not in planned(own_copy)[0][1]
+    for name in ("stage2/model", "stage3/reconstruction_rec", "stage3/reconstruction_preview"):
+        shutil.rmtree(results / name)
+    (results / "baselines/reconstruction/shard_0.csv").unlink()
+    status, output = planned(own_copy)[0]
+    assert status == 0 and jobs(output) == {}
+    lines = [line for line in output.splitlines() if " gone; " in line]
+    clips = "results/demo/stage3/reconstruction"
+    targets = ["results/demo/stage2/model", f"{clips}/shard_0.csv", "results/demo/baselines/reconstruction/shard_0.csv"]
+    assert [f"`snakemake -f {target}`" in line for target, line in zip(targets, lines, strict=True)] == [True] * 3
+    assert f"{clips}_rec, {clips}_preview are gone" in lines[1]
+    assert jobs(planned(own_copy, before=("-f", targets[1]))[0][1]) == {"reconstruct_clips": 1}
+    shutil.rmtree(results / "stage2/metrics")  # what was not scored is made when it is needed
+    assert "stage2/model is gone" not in planned(own_copy)[0][1]

@@ -13,7 +13,6 @@ sys.path.insert(0, SRC)
 from video_vae.config import runs, slices
 from video_vae.config import STAGES, parse_config
 from video_vae.config.files import read_settings, retyped
-from video_vae.doctor.inputs import check_inputs
 from video_vae.errors import UserError
 from video_vae.weights.files import find_model
 
@@ -48,15 +47,8 @@ try:
         read_settings(path)  # refuses keys given twice, of which Snakemake takes the last
     CONFIG = parse_config(retyped(config))
     RUNS = runs.resolve(CONFIG)
-    # Jobs are parts of a run that was checked when it started; the words name what reads no clips and no weights.
-    started = workflow.is_main_process and "VIDEO_VAE_OWNER" not in os.environ
-    if started and not {"prepare_offline", "--unlock", "--lint"}.intersection(sys.argv):
-        check_inputs(RUNS, Path("results"))
-        workflow.source_path("../notebooks/explore.ipynb")
 except UserError as error:
     raise WorkflowError(str(error)) from None
-except FileNotFoundError as error:
-    raise WorkflowError(f"{error.filename} does not exist; get it from the repository again") from None
 
 LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from video_vae.report import experiments, players, reproducibility, sections, st
 from video_vae.report.style import COLOURS
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, VARIANT_NOTES, variant_label
+from video_vae.status.lost import lost_outputs
 
 SCRIPTS = ("player.js", "view.js", "chart.js", "table.js", "page.js")
 
@@ -41,6 +43,7 @@ def render(
         "players": embedded,
         "players_problems": left_out,
         "clips_data": _script_json(_clips_data(results, embedded)),
+        "lost_pictures": _lost_pictures(results, configfile),
         "strips": shown,
         "strips_problems": unread,
         "error_ceiling": strips.ERROR_CEILING,
@@ -86,6 +89,20 @@ def _download(path: Path) -> str | None:
     if not path.is_file():
         return None
     return f"data:text/csv;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _lost_pictures(results: Results, configfile: str) -> str | None:
+    """Return the command that makes missing clips of the base run's last stage again; None where none is missing."""
+    final = results.final_stage(results.experiments[0])
+    if final is None:
+        return None
+    clips = str(results.folder(results.experiments[0], final) / "reconstruction_")
+    lost = [part for part in lost_outputs(results.settings, results.root) if part.paths[-1].startswith(clips)]
+    targets = [
+        Path(results.root.name, Path(target).relative_to(results.root)) for part in lost for target in part.targets
+    ]
+    named = " ".join(shlex.quote(str(target)) for target in targets)
+    return f"snakemake --configfile {shlex.quote(configfile)} -f {named}" if targets else None
 
 
 def _script_json(value: Any) -> str:
