@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import load_config
+from video_vae.data.frame_folders import is_numbered
 from video_vae.data.rows import TABLE_SUFFIXES
 from video_vae.data.sources import collect
 from video_vae.distributed.gpu_locks import visible_gpus
@@ -176,8 +177,10 @@ def located(source: Path) -> Path:
 
 def held_out(sources: Sequence[Path]) -> dict[str, Any]:
     """Return the `data.split` of own clips: a fifth of the videos, or of the one video's pieces of 33 frames."""
-    one_file = len(sources) == 1 and sources[0].is_file() and sources[0].suffix.lower() not in TABLE_SUFFIXES
-    return {"test_fraction": 0.2, **({"by": "segment", "segment_frames": 33} if one_file else {})}
+    one = sources[0] if len(sources) == 1 else None
+    listed = one is not None and one.is_file() and one.suffix.lower() in TABLE_SUFFIXES
+    one_video = one is not None and not listed and (one.is_file() or (one.is_dir() and is_numbered(one)))
+    return {"test_fraction": 0.2, **({"by": "segment", "segment_frames": 33} if one_video else {})}
 
 
 def _run_name(text: str) -> str:

@@ -16,7 +16,7 @@ from video_vae.config import Config
 from video_vae.config.errors import known_keys
 from video_vae.data.content import Reason
 from video_vae.data.rows import TABLE_SUFFIXES
-from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 ALL = pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")

@@ -12,7 +12,8 @@ import pytest
 from bad_media import Odd, make_corpus
 from clips import decode_in_order
 from video_vae.data.probing import LIMIT_MEMORY, Outcome, probe_files
-from video_vae.data.video import IMAGE_SUFFIXES, MediaError, read_frames, read_image
+from video_vae.data.suffixes import IMAGE_SUFFIXES
+from video_vae.data.video import MediaError, read_frames, read_image
 
 SECONDS = 30.0
 """Far more than any of these small files takes: one that is still being decoded then hangs."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from video_vae.data.table import Clip
 from video_vae.errors import UserError
-from video_vae.files import sha256_file
 
 Reason = Literal[
     "unreadable", "truncated", "damaged", "too short", "too small", "duplicate", "missing", "changed", "outside"
@@ -17,8 +14,6 @@ Reason = Literal[
 
 MAX_PIXELS = 1 << 27
 """Largest frame that is decoded, in pixels: a few bytes can announce one that fills the memory."""
-
-_HASH = re.compile("[0-9a-f]{16}")
 
 
 class MediaError(Exception):
@@ -37,31 +32,6 @@ class MediaError(Exception):
     def __str__(self) -> str:
         """Join reason and detail."""
         return f"{self.reason}: {self.detail}"
-
-
-def check_content(clip: Clip) -> None:
-    """See that a clip's file is still the one whose hash the table has; a file that stays as it is is hashed once.
-
-    Raises:
-        MediaError: if it is missing or changed.
-    """
-    if not _HASH.fullmatch(clip.source_id):  # tables that no manifest wrote may name their sources in other ways
-        check_exists(clip.path)
-        return
-    try:
-        status = Path(clip.path).stat()
-        found = _content(clip.path, status.st_size, status.st_mtime_ns, status.st_ino)
-    except OSError as error:
-        raise MediaError("missing", message(error)) from None
-    if found != clip.source_id:
-        raise MediaError("changed", f"its content is not what the table lists (source_id {clip.source_id})")
-
-
-@lru_cache(maxsize=1 << 18)
-def _content(path: str, size: int, changed: int, inode: int) -> str:
-    """Return the `source_id` of a file (the other arguments make a new file a new key)."""
-    del size, changed, inode
-    return sha256_file(path)[:16]
 
 
 def check_exists(path: str | Path) -> None:

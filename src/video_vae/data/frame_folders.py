@@ -8,12 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from video_vae.data.content import MediaError
 from video_vae.data.images import read_image
-from video_vae.data.transform import Frames
-from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_vae.data.pixels import Frames
+from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
+FRAME_RATE = 25.0
+"""Frames per second of a folder, where nothing tells; FFmpeg takes the same."""
+MIN_NUMBERED = 5
+"""Fewest images that make a folder one video by their names alone."""
 EXACT_SUFFIXES = frozenset({".bmp", ".pgm", ".png", ".ppm", ".tga"})
 """Images that hold the pixels as they were."""
 _NUMBER = re.compile(r"(\d+)")
@@ -23,6 +28,29 @@ def is_frame_folder(folder: Path) -> bool:
     """Tell whether a folder holds images and no videos: the frames of one clip."""
     suffixes = {file.suffix.lower() for file in _visible(folder)}
     return bool(suffixes & IMAGE_SUFFIXES) and not suffixes & VIDEO_SUFFIXES
+
+
+def is_numbered(folder: Path) -> bool:
+    """Tell whether a folder holds frames by all appearance: images of one kind and size, numbered without a gap."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    files = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
+    others = any(entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES for entry in entries)
+    if others or len(files) < MIN_NUMBERED or len({file.suffix for file in files}) > 1:
+        return False
+    parts = [_NUMBER.split(file.stem) for file in files]
+    if any(len(part) < 3 or part[:-2] != parts[0][:-2] or part[-1] != parts[0][-1] for part in parts):
+        return False
+    numbers = sorted(int(part[-2]) for part in parts)
+    return numbers == list(range(numbers[0], numbers[0] + len(numbers))) and len({_size(file) for file in files}) == 1
+
+
+def _size(file: Path) -> tuple[int, int] | None:
+    """Read width and height from an image's head; None where there are none."""
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def frame_files(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from video_vae.data.container import Decoder, opened
 from video_vae.data.content import MediaError, check_exists
+from video_vae.data.frame_folders import frame_files, read_frame_files
 from video_vae.data.images import ANIMATED_SUFFIXES, iterate_animation
 from video_vae.data.index import VideoIndex, video_index
 from video_vae.data.pixels import Frames, to_rgb
@@ -44,6 +45,12 @@ def iterate_frames(path: str | Path, indices: Sequence[int], *, whole: bool = Fa
     Raises:
         MediaError: if the file is missing, cannot be opened, or a frame does not decode.
     """
+    if Path(path).is_dir():
+        files = frame_files(Path(path))
+        if indices and indices[-1] >= len(files):
+            raise MediaError("truncated", f"frame {indices[-1]} asked for, {len(files)} frames present")
+        yield from (read_frame_files([files[index]])[0] for index in indices)
+        return
     if Path(path).suffix.lower() in ANIMATED_SUFFIXES:
         yield from iterate_animation(path, indices)
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from video_vae.data.places import (
     path_in_line,
     unfound,
 )
+from video_vae.data.rates import FASTEST, SLOWEST
 from video_vae.data.rows import CSV_SUFFIXES, Row, Rows, plain_lines, read_rows
 from video_vae.data.spans import Span, as_text, checked, nested, parse_frames, parse_seconds, parse_spans
 from video_vae.errors import UserError
@@ -206,7 +206,7 @@ def _rate(text: str) -> float | None:
         rate = float(text)
     except ValueError:
         return None
-    return rate if math.isfinite(rate) and rate > 0 else None
+    return rate if SLOWEST <= rate < FASTEST else None
 
 
 def _no_files(table: Path, rows: Rows) -> str:

@@ -142,6 +142,8 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
             reason=error.reason if error else "unreadable",
             detail=error.detail if error else "no answer",
         )
+    if candidate.fps is not None and Path(candidate.path).is_dir():
+        info = replace(info, fps=candidate.fps)
     try:
         start, count = frames_of(candidate.part, info)
     except MediaError as error:

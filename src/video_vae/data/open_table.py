@@ -9,8 +9,8 @@ from pathlib import Path
 from video_vae.config import Columns
 from video_vae.data.manifest import complete_table
 from video_vae.data.rows import CSV_SUFFIXES, TABLE_SUFFIXES
+from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.data.table import Clip, manifest_rows
-from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
 
 _NEVER_MANIFESTS = TABLE_SUFFIXES - CSV_SUFFIXES | IMAGE_SUFFIXES | VIDEO_SUFFIXES

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from video_vae.config.types import address_scheme
 from video_vae.data.frame_folders import is_frame_folder
-from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _ENDINGS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 ENDINGS = (*_ENDINGS, *sorted(VIDEO_SUFFIXES - set(_ENDINGS)))

@@ -7,6 +7,8 @@ nothing heavy.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,17 @@ FORMAT = "video-vae files 7"
 def stamp(path: str | Path) -> list[int] | None:
     """Tell a file from a changed one without reading it: size (bytes), time of change of content and of status (ns).
 
-    The second time cannot be set by anybody: it gives away a file that was replaced and dated back. None where there
-    is no such file.
+    The second time cannot be set by anybody: it gives away a file that was replaced and dated back. Of a folder, the
+    sum and the latest of what it holds. None where there is no such file.
     """
     try:
         status = Path(path).stat()
+        inner = [entry.stat() for entry in os.scandir(path)] if stat.S_ISDIR(status.st_mode) else []
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    everything = [status, *inner]
+    size = sum(item.st_size for item in inner) if inner else status.st_size
+    return [size, max(item.st_mtime_ns for item in everything), max(item.st_ctime_ns for item in everything)]
 
 
 def read_probed(journal: Path) -> dict[str, dict[str, Any]]:

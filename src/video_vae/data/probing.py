@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from video_vae.data.identity import content_sha256
 from video_vae.data.probed import read_probed, rewrite_probed, stamp
 from video_vae.data.video import MediaError, MediaInfo, check_frames, probe
-from video_vae.files import sha256_file
 from video_vae.progress import progress
 
 log = logging.getLogger(__name__)
@@ -181,10 +181,8 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return 0
+    seen = stamp(path)
+    return 0 if seen is None else seen[0]
 
 
 def _outcome(values: dict[str, object]) -> Outcome:
@@ -202,7 +200,7 @@ def _look(path: str, every_frame: bool) -> dict[str, object]:
         info = probe(path)
         if every_frame and info.kind == "video":
             check_frames(path, info)
-        return {"info": asdict(info), "sha256": sha256_file(path)}
+        return {"info": asdict(info), "sha256": content_sha256(path)}
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail}
     except MemoryError:

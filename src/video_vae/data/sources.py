@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +11,17 @@ from video_vae.config import Columns
 from video_vae.config.types import address_scheme
 from video_vae.data.candidates import Candidate, Found, Rejected, printable
 from video_vae.data.content import Reason
+from video_vae.data.frame_folders import is_numbered
 from video_vae.data.images import UNREAD_SUFFIXES
 from video_vae.data.listing import ClipList
 from video_vae.data.places import Places
 from video_vae.data.rows import OTHER_SUFFIXES, TABLE_SUFFIXES
-from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
 from video_vae.files import absence, spellings, walk
 from video_vae.progress import progress
+
+log = logging.getLogger(__name__)
 
 OTHER_MEDIA_SUFFIXES = frozenset(
     {".aac", ".cr2", ".dng", ".flac", ".m4a", ".mp3", ".nef", ".ogg", ".opus", ".psd", ".svg", ".wav"}
@@ -62,7 +66,10 @@ def _add_source(found: Found, source: str, packages_dir: Path, columns: Columns)
     if address_scheme(source):
         raise UserError(f"data.sources: {source} is an address; download the clips and name the folder they are in")
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and is_numbered(path):
+        log.info("%s holds numbered frames: one video; for single images name the folder above it", path)
+        _add_file(found, Candidate(path=str(path), listed=True))
+    elif path.is_dir():
         _scan_folder(found, path)
     elif lost := absence(path):
         raise UserError(f"data.sources: {source} {lost}; correct the path")

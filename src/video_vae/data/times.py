@@ -30,6 +30,8 @@ def frame_times(path: str | Path) -> FrameTimes | None:
     Raises:
         MediaError: if it is missing or cannot be opened.
     """
+    if Path(path).is_dir():
+        return None
     if Path(path).suffix.lower() in ANIMATED_SUFFIXES:
         return _animation(str(path), Path(path).stat().st_mtime_ns)
     index = video_index(path)

@@ -9,25 +9,17 @@ from pathlib import Path
 import numpy as np
 from av.video.frame import VideoFrame
 
-from video_vae.data.content import MediaError, check_content, check_exists
+from video_vae.data.content import MediaError, check_exists
+from video_vae.data.frame_folders import FRAME_RATE, frame_files, is_frame_folder
 from video_vae.data.frames import count_frames, decode_frames, iterate_frames
+from video_vae.data.identity import check_content
 from video_vae.data.images import ANIMATED_SUFFIXES, is_still_gif, probe_image, read_image
 from video_vae.data.index import video_index
 from video_vae.data.pixels import Frames, Handling, picture_handling, to_rgb
 from video_vae.data.rates import FASTEST, SLOWEST
+from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.table import Clip, Kind
 from video_vae.data.times import uneven_times
-
-IMAGE_SUFFIXES = frozenset(
-    {".apng", ".avif", ".bmp", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tga", ".tif", ".tiff", ".webp"}
-)
-VIDEO_SUFFIXES = frozenset(
-    {".264", ".265", ".3g2", ".3gp", ".asf", ".avc", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif"}
-    | {".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mk3d", ".mkv"}
-    | {".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb"}
-    | {".ts", ".vob", ".webm", ".wmv", ".y4m"}
-)
 
 _ONE_SIZE = "make a copy of one size: ffmpeg -i FILE new.mp4"
 
@@ -53,6 +45,8 @@ def probe(path: str | Path) -> MediaInfo:
     Raises:
         MediaError: if it is missing, unreadable or truncated.
     """
+    if Path(path).is_dir() and is_frame_folder(Path(path)):
+        return _probe_folder(path)
     check_exists(path)
     if Path(path).suffix.lower() in IMAGE_SUFFIXES or is_still_gif(path):
         return _probe_image(path)
@@ -90,6 +84,16 @@ def _look(path: str | Path, indices: Sequence[int]) -> tuple[int, int, set[Handl
     if len(set(sizes)) > 1:
         raise MediaError("unreadable", f"its first, middle and last frame are not of one size; {_ONE_SIZE}")
     return *sizes[0], handling
+
+
+def _probe_folder(path: str | Path) -> MediaInfo:
+    """Find out what a folder of frames holds; nothing tells their rate but the table that names it."""
+    count = len(frame_files(Path(path)))
+    ends = list(iterate_frames(path, sorted({0, count // 2, count - 1})))
+    if len({frame.shape for frame in ends}) > 1:
+        raise MediaError("unreadable", "its first, middle and last frame are not of one size; scale them to one")
+    height, width, _ = ends[0].shape
+    return MediaInfo(kind="video", num_frames=count, height=height, width=width, fps=FRAME_RATE)
 
 
 def _probe_image(path: str | Path) -> MediaInfo:

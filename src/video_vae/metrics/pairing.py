@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from video_vae.data.frame_folders import is_frame_folder
-from video_vae.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
 from video_vae.files import lexical
 

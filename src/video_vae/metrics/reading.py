@@ -11,8 +11,9 @@ import numpy as np
 
 from video_vae.data.frame_folders import EXACT_SUFFIXES, frame_files, read_frame_files
 from video_vae.data.storage import LOSSLESS_SUFFIX, STORAGE, iter_lossless, lossless_info
+from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.transform import Frames, resize_crop
-from video_vae.data.video import IMAGE_SUFFIXES, probe, read_frames, read_image
+from video_vae.data.video import probe, read_frames, read_image
 from video_vae.errors import UserError
 
 READ_AT_ONCE = 16

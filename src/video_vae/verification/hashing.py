@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from video_vae.data.content import MediaError
+from video_vae.data.identity import content_sha256
 from video_vae.errors import UserError
-from video_vae.files import sha256_file
 from video_vae.progress import progress
 from video_vae.verification.chain import Chain, Expected
 
@@ -48,8 +49,8 @@ def _hashed(places: Sequence[Path], workers: int) -> Iterator[str | None]:
 
 def _digest(place: Path) -> str | None:
     try:
-        return sha256_file(place)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return content_sha256(place)
+    except (FileNotFoundError, NotADirectoryError, MediaError):
         return None
     except OSError as error:
         raise UserError(f"{place} cannot be read ({error.strerror}); let this user read it") from None
