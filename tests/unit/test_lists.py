@@ -13,6 +13,7 @@ import pytest
 from clips import write_video
 from video_vae.config import Columns
 from video_vae.data.candidates import Found
+from video_vae.data.open_table import read_table
 from video_vae.data.parts import frames_of
 from video_vae.data.sources import collect
 from video_vae.data.video import MediaError, MediaInfo, probe
@@ -130,6 +131,7 @@ def test_lists_of_whole_files(folder: Path, name: str, content: str) -> None:
             '{"a": {"duration": 1.6, "timestamps": [[0, 0.4], [0.8, 1.6]], "sentences": ["x", "y"]}, '
             '"b": {"duration": 1.2, "timestamps": [[0.2, 1.2]], "sentences": ["z"]}}',
         ),
+        ("last.csv", "path,first_frame,last_frame\na.mp4,0,9\na.mp4,20,39\nb.mp4,5,29\n"),
         ("plan.json", '[{"path":"a.mp4","cut":[0,10]},{"path":"a.mp4","cut":[20,40]},{"path":"b.mp4","cut":[5,30]}]'),
     ],
 )
@@ -169,6 +171,20 @@ def test_files_lie_where_their_publishers_put_them(folder: Path) -> None:
     assert clips(folder, "address.csv", f"path\n{address}\n") == [("c d.mp4", 0, 20)]
 
 
+def test_lists_stand_wherever_a_table_is_asked_for(folder: Path) -> None:
+    (folder / "few.txt").write_text("a.mp4\nb.mp4\n", encoding="utf-8")
+    (folder / "few.csv").write_text("where\na.mp4\nb.mp4\n", encoding="utf-8")
+    tables = [read_table(folder / "few.txt"), read_table(folder / "few.csv", Columns(path="where"))]
+    assert [[clip.clip_id for clip in table] for table in tables] == [["a", "b"]] * 2
+
+
+def test_paths_are_found_from_the_root(folder: Path) -> None:
+    (folder / "lists").mkdir(exist_ok=True)
+    (folder / "lists" / "rooted.csv").write_text("path\nsub/c d.mp4\n", encoding="utf-8")
+    found = collect([str(folder / "lists" / "rooted.csv")], root=folder)
+    assert frames(found) == [("c d.mp4", 0, 20)]
+
+
 def test_columns_are_taken_by_name(folder: Path) -> None:
     rows = "path,clip,t0,t1\nold/a.mp4,a.mp4,0,0.4\nold/b.mp4,b.mp4,0.2,1.2\n"
     columns = Columns(path="clip", start="t0", end="t1")
@@ -186,6 +202,8 @@ def test_columns_are_taken_by_name(folder: Path) -> None:
         ("video.csv", "video,caption\nhttps://host/a.mp4,x\n", "`video` holds addresses: download the clips"),
         ("other.csv", "clip_location,caption\na.mp4,x\n", "set data.columns: {path: clip_location}"),
         ("bounds.csv", "path,clip_start_est,caption\na.mp4,0.4,x\n", "column `clip_start_est` seems to name parts"),
+        ("cuts.csv", 'path,timestamp\na.mp4,"[0.0, 0.4, 1.2]"\n', "column `timestamp` seems to name parts"),
+        ("offset.csv", "path,frame_offset,num_frames\na.mp4,5,10\n", "column `frame_offset` seems to name parts"),
         ("broken.json", '[{"path": "a.mp4"},\n{"path": }]', "is not JSON: line 2, column 10"),
         ("broken.jsonl", '{"path": "a.mp4"}\n{"path": \n', "is not JSON: line 2"),
         ("numbers.json", "[1, 2]", "item 1: neither an object with columns nor a path"),
@@ -227,6 +245,7 @@ def test_bytes_in_a_table_are_refused_by_their_row(folder: Path) -> None:
     ("rows", "said"),
     [
         ("path,splt\na.mp4,test\nb.mp4,\n", "column `splt` is ignored; if it is `split`"),
+        ("path,timestamp\na.mp4,2023-05-01 10:00\nb.mp4,2023-05-02 10:00\n", "column `timestamp` is ignored"),
         ("path,video_path\na.mp4,b.mp4\nb.mp4,a.mp4\n", "column `video_path` is ignored; if it is `path`"),
         (
             "path,start,end,start_frame\na.mp4,0,1.6,3\nb.mp4,0,1.2,3\n",

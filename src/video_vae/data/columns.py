@@ -14,7 +14,7 @@ from video_vae.config import Columns
 from video_vae.data.names import USUAL, bound, near, normal, sounds_like_part
 from video_vae.data.places import is_address
 from video_vae.data.rows import Rows
-from video_vae.data.spans import as_text, parse_seconds, parse_spans
+from video_vae.data.spans import as_text, nested, parse_seconds, parse_spans
 from video_vae.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class Meaning:
     columns: dict[str, str] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
     """Unit of the bounds, in seconds or frames, by role."""
+    inclusive: bool = False
+    """The end frame is the last of the part, not the one behind it."""
     left_out: list[str] = field(default_factory=list)
     """Columns that name parts of the files in a second way."""
     addresses: str = ""
@@ -155,9 +157,11 @@ def _find_parts(reader: _Reader, meaning: Meaning) -> None:
     """Choose the columns that name parts of the files: of several kinds the first, since seconds outlive a new rate."""
     kinds = [_seconds(reader), _spans(reader, "timestamp"), _frames(reader), _spans(reader, "frame_range")]
     held = [kind for kind in kinds if kind]
+    given = {role for role in reader.given if reader.named(role)}
     held.sort(key=lambda kind: not any(reader.named(role) for role in kind))
     for role, (column, scale) in held[0].items() if held else ():
         meaning.columns[role], meaning.scales[role] = column, scale
+        meaning.inclusive |= role not in given and (kind := bound(column)) is not None and kind.inclusive
     meaning.left_out = [column for kind in held[1:] for column, _ in kind.values()]
 
 
@@ -198,7 +202,7 @@ def _refuse_unknown_part(table: Path, reader: _Reader, meaning: Meaning) -> None
     """Stop at a column that sounds as if it named parts of the files, where none is understood."""
     if meaning.scales or any(name is not None for role, name in reader.given.items() if role not in PLAIN):
         return
-    times = (parses(parse_seconds), parses(parse_spans, in_frames=False))
+    times = (parses(parse_seconds), parses(parse_spans, in_frames=False), _lists_something)
     for name in reader.columns:
         unknown = name not in meaning.columns.values() and sounds_like_part(name)
         if unknown and any(fits(cell) for cell in reader.sample(name) for fits in times):
@@ -207,6 +211,10 @@ def _refuse_unknown_part(table: Path, reader: _Reader, meaning: Meaning) -> None
                 f"is (data.columns: {{start: {name}}}, or end, start_frame, end_frame, timestamp), or that whole "
                 'files are meant (data.columns: {start: ""})'
             )
+
+
+def _lists_something(cell: Any) -> bool:
+    return isinstance(nested(cell), list | tuple)
 
 
 def _say_ignored(table: Path, reader: _Reader, meaning: Meaning) -> None:

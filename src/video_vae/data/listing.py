@@ -187,6 +187,7 @@ def _frames(values: Mapping[str, Any], meaning: Meaning) -> Span | None:
     if start is None and end is None:
         return None
     if end is not None:
+        end += meaning.inclusive
         return checked(start, end, meaning.columns["end_frame"], in_frames=True)
     return Span(start=start or 0, end=None if count is None else (start or 0) + count, in_frames=True)
 

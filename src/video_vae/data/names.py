@@ -49,6 +49,8 @@ _QUIET |= frozenset({*USUAL["num_frames"], *USUAL["duration"], *USUAL["fps"]})
 
 _START = frozenset({"begin", "beginning", "start"})
 _END = frozenset({"end", "finish", "stop"})
+_RANKS = frozenset({"first", "last"})
+"""Bounds where they stand beside `frame`."""
 _PAIRED = {"from": "to", "in": "out", "onset": "offset"}
 _FRAME = frozenset({"frame", "frames", "idx", "index"})
 _MILLI = frozenset({"millis", "millisecond", "milliseconds", "ms", "msec"})
@@ -56,7 +58,7 @@ _FILL = frozenset({"at", "clip", "event", "no", "num", "number", "point", "pos",
 _FILL |= frozenset({"second", "seconds", "secs", "seg", "segment", "shot", "t", "tc", "time", "timecode", "times"})
 _FILL |= frozenset({"timestamp", "timestamps", "ts", "video"})
 _PARTNERS = {**_PAIRED, **{last: first for first, last in _PAIRED.items()}}
-_WORDS = sorted(_START | _END | _FRAME | _MILLI | _FILL, key=len, reverse=True)
+_WORDS = sorted(_START | _END | _RANKS | _FRAME | _MILLI | _FILL, key=len, reverse=True)
 
 Role = Literal["start", "end", "start_frame", "end_frame"]
 
@@ -70,6 +72,8 @@ class Bound:
     scale: float = 1.0
     partner: str = ""
     """Word without which, in another column, this one counts for nothing: `from` needs `to`."""
+    inclusive: bool = False
+    """The frame that it names is the last of the part, not the one behind it."""
 
 
 def words(name: str) -> list[str]:
@@ -93,14 +97,15 @@ def _glued(text: str) -> list[str]:
 def bound(name: str) -> Bound | None:
     """Tell which bound a column holds, if its name says so in full."""
     parts = set(words(name))
-    ends = parts & (_START | _END | _PARTNERS.keys())
+    ends = parts & (_START | _END | _PARTNERS.keys() | (_RANKS if parts & _FRAME else frozenset()))
     if len(ends) != 1 or parts - ends - _FRAME - _MILLI - _FILL:
         return None
     (word,) = ends
-    first = word in _START or word in _PAIRED
+    first = word in _START or word in _PAIRED or word == "first"
     partner = _PARTNERS.get(word, "")
     if parts & _FRAME:
-        return Bound(role="start_frame" if first else "end_frame", word=word, partner=partner)
+        role: Role = "start_frame" if first else "end_frame"
+        return Bound(role=role, word=word, partner=partner, inclusive=word == "last")
     return Bound(role="start" if first else "end", word=word, scale=1e-3 if parts & _MILLI else 1.0, partner=partner)
 
 
