@@ -3,7 +3,7 @@
 from snakemake.logging import logger
 
 from video_vae.doctor.inputs import check_inputs
-from video_vae.status.lost import lost_outputs
+from video_vae.report.lost import lost_outputs
 
 # Jobs are parts of a run that was looked at when it started; the words name what reads no clips and no weights.
 started = workflow.is_main_process and "VIDEO_VAE_OWNER" not in os.environ

@@ -13,10 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from video_vae import __version__
 from video_vae.report import experiments, players, reproducibility, sections, strips, training_view
+from video_vae.report.lost import lost_outputs
 from video_vae.report.style import COLOURS
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, VARIANT_NOTES, variant_label
-from video_vae.status.lost import lost_outputs
 
 SCRIPTS = ("player.js", "view.js", "chart.js", "table.js", "page.js")
 
