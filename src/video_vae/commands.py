@@ -68,9 +68,8 @@ GROUPS: dict[str, dict[str, Command]] = {
     "results": {
         "reconstruct": Command(
             "video_vae.reconstruct",
-            "reconstruct clips: NAME_ori, NAME_rec, NAME_spatial",
-            "config/demo.yaml --ckpt-path results/demo/stage3/model --data-path results/demo/data/test.csv"
-            " --save-dir out/clips",
+            "reconstruct a video, or clips to measure: NAME_ori, NAME_rec, NAME_spatial",
+            "clip.mp4 --model results/demo/stage3/model",
         ),
         "evaluate": Command(
             "video_vae.evaluate",

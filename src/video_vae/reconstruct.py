@@ -1,10 +1,15 @@
-"""Reconstruct clips: NAME_ori (the source after crop and resize), NAME_rec (the whole pipeline), NAME_spatial.
+"""Reconstruct a video, or measure on clips.
 
-Every clip is stored losslessly under its clip id, with H.264 previews in NAME_preview. Under torchrun the ranks
-split the clips; a run that was cut off goes on with the clips it lacks; NAME_* then hold exactly the clips of the
-table. Posteriors give their mode, so the results are deterministic, unless --sample is given. Images in the table are
-left out unless --images is given. --baselines needs no trained net: NAME_mean (the clip's average frame) and
-NAME_repeat (every fourth spatial latent, held) instead of NAME_rec and NAME_spatial.
+`reconstruct VIDEO --model DIR` writes NAME_rec.mp4 (without sound): all frames, at the video's own size, in memory that
+does not grow with its length, and prints its PSNR. --output names another .mp4, or an .mkv, which is lossless.
+
+`reconstruct CONFIG --ckpt-path DIR --data-path CLIPS --save-dir NAME` makes what is measured: NAME_ori (the source
+after crop and resize), NAME_rec (the whole pipeline), NAME_spatial. Every clip is stored losslessly under its clip id,
+with H.264 previews in NAME_preview. Under torchrun the ranks split the clips; a run that was cut off goes on with the
+clips it lacks; NAME_* then hold exactly the clips of the table. Posteriors give their mode, so the results are
+deterministic, unless --sample is given. Images in the table are left out unless --images is given. --baselines needs no
+trained net: NAME_mean (the clip's average frame) and NAME_repeat (every fourth spatial latent, held) instead of
+NAME_rec and NAME_spatial.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from typing import Any
 import torch
 
 from video_vae.cli import main_for
-from video_vae.config import Config, load_config, parse_config
+from video_vae.config import Config, load_config
 from video_vae.data.content import gone
 from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
@@ -30,12 +35,13 @@ from video_vae.data.table import Clip
 from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
-from video_vae.models.tiling import Tiling
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
+from video_vae.reconstruction import one_video
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import ClipReconstructor
 from video_vae.reconstruction.index import OutputPaths, beside, write_failed, write_index
+from video_vae.reconstruction.options import check_form, set_cuts, with_options
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
 from video_vae.weights.hashing import weights_sha256
@@ -63,12 +69,15 @@ class Outcome:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `reconstruct`."""
-    parser.add_argument("config", help="YAML file, or the settings as JSON text")
-    parser.add_argument("--ckpt-path", type=Path, help="model folder, or a weights file with the published names")
-    parser.add_argument("--data-path", type=Path, required=True, help="table of clips")
+    both = "a video, with --model; otherwise a YAML file, or the settings as JSON text"
+    parser.add_argument("config", metavar="VIDEO|CONFIG", help=both)
+    parser.add_argument("--model", type=Path, help="with a video: model folder, or a file of published weights")
     parser.add_argument(
-        "--save-dir", type=Path, required=True, metavar="NAME", help="NAME_ori, NAME_rec ... are written"
+        "--output", type=Path, metavar="FILE", help="with a video: .mp4 or .mkv to write [NAME_rec.mp4]"
     )
+    parser.add_argument("--ckpt-path", type=Path, help="model folder, or a weights file with the published names")
+    parser.add_argument("--data-path", type=Path, help="clips: a table, a folder, a file")
+    parser.add_argument("--save-dir", type=Path, metavar="NAME", help="NAME_ori, NAME_rec ... are written")
     parser.add_argument("--baselines", action="store_true", help="make the trivial baselines; needs no --ckpt-path")
     parser.add_argument("--spatial", type=Path, help="folder of the spatial VAE [the one that the config names]")
     parser.add_argument("--sample", action="store_true", help="draw from the posteriors, seeded by seed and clip id")
@@ -87,18 +96,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Reconstruct this rank's clips; the first rank lists what all made."""
+    """Reconstruct one video, or this rank's clips; the first rank lists what all made."""
+    # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    check_form(args)
+    (_reconstruct_clips if args.model is None else one_video.run)(args)
+
+
+def _reconstruct_clips(args: argparse.Namespace) -> None:
+    """Reconstruct this rank's clips of a table."""
     started = time.time()
-    config = _with_options(load_config(args.config), args)
+    config = with_options(load_config(args.config), args)
     table = [clip for clip in read_table(args.data_path, config.data.columns) if args.images or clip.kind == "video"]
     if not table:
         raise UserError(f"{args.data_path} holds no video; give one that does, or --images for its images")
     if not 0 <= args.shard < args.shards:
         raise UserError(f"--shard {args.shard} of --shards {args.shards}: shards count from 0 to {args.shards - 1}")
     clips = table[args.shard :: args.shards]
-    # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
     with started_ranks(args.device, TIMEOUT) as ranks:
         reconstructor = _maker(args, config, ranks)
         if ranks.is_main and args.shard == 0:
@@ -109,14 +124,6 @@ def run(args: argparse.Namespace) -> None:
             _write_record(args, config, reconstructor, clips, outcome, started)
     if ranks.is_main:
         _judge(outcome, len(clips), args)
-
-
-def _with_options(config: Config, args: argparse.Namespace) -> Config:
-    """Let the command line's options stand over the config's, checked alike."""
-    given = {name: getattr(args, name) for name in ("overlap_frames", "tile", "tile_overlap")}
-    values = config.model_dump(mode="json")
-    values["reconstruction"] |= {name: value for name, value in given.items() if value is not None}
-    return parse_config(values, "options")
 
 
 def _maker(args: argparse.Namespace, config: Config, ranks: Ranks) -> ClipReconstructor:
@@ -144,26 +151,10 @@ def _model(args: argparse.Namespace, config: Config, device: torch.device) -> tu
         "sample_seed": seed,
         "architecture": {name: _plain(model.config[name]) for name in names},
     }
-    settings |= _cuts(config, model)
+    settings |= set_cuts(config, model, max(config.data.resolution))
     model.to(device).spatial.to(memory_format=torch.channels_last)
     overlap = config.reconstruction.overlap_frames
     return ModelVariants(model=model, device=device, seed=seed, overlap=overlap), settings
-
-
-def _cuts(config: Config, model: Any) -> dict[str, Any]:
-    """Set the model to work in tiles where the config says so; return what shapes the numbers, if anything does."""
-    wanted, chunk = config.reconstruction, model.config["chunk_frames"]
-    settings: dict[str, Any] = {}
-    if wanted.overlap_frames:
-        if chunk is None or 2 * wanted.overlap_frames > chunk:
-            cure = "give 0" if chunk is None else f"give {chunk // 2} at most"
-            how = "takes clips whole" if chunk is None else f"has chunks of {chunk}"
-            raise UserError(f"reconstruction.overlap_frames is {wanted.overlap_frames}, but the model {how}; {cure}")
-        settings["overlap_frames"] = wanted.overlap_frames
-    if wanted.tile is not None and max(config.data.resolution) > wanted.tile:
-        model.tiling = Tiling(wanted.tile, wanted.tile_overlap)
-        settings["tile"], settings["tile_overlap"] = wanted.tile, wanted.tile_overlap
-    return settings
 
 
 def _baselines(args: argparse.Namespace, config: Config, device: torch.device) -> tuple[Variants, dict[str, Any]]:

@@ -24,13 +24,24 @@ def read_table(path: str | Path, columns: Columns | None = None) -> list[Clip]:
     Raises:
         UserError: if the file is missing, empty, or a cell does not fit its column; names the row.
     """
-    table = Path(path)
-    if table.suffix.lower() not in _NEVER_MANIFESTS and not table.is_dir():
+    table = Path(path).expanduser()
+    if table.suffix.lower() not in _NEVER_MANIFESTS and not table.is_dir() and not _is_binary(table):
         clips = manifest_rows(table)
         if clips is not None:
             _check_names(clips, table)
             return clips
     return complete_table(table, columns)
+
+
+def _is_binary(path: Path) -> bool:
+    """Tell whether a file with any ending, or none, is a video or image rather than a list."""
+    if path.suffix.lower() in CSV_SUFFIXES:
+        return False
+    try:
+        with path.open("rb") as stream:
+            return b"\0" in stream.read(1 << 16)
+    except OSError:
+        return False
 
 
 def _check_names(clips: Sequence[Clip], table: Path) -> None:

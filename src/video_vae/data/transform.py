@@ -36,6 +36,12 @@ def resize_crop(frames: Frames, resolution: tuple[int, int], zoom: float = 1.0) 
     return result
 
 
+def pad_to_multiple(frames: Frames, multiple: int) -> Frames:
+    """Repeat the last row and column of uint8 (T,H,W,3) until both sides are multiples; cut `[:, :H, :W]` undoes it."""
+    bottom, right = -frames.shape[1] % multiple, -frames.shape[2] % multiple
+    return np.pad(frames, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="edge") if bottom or right else frames
+
+
 def to_tensor(frames: Frames) -> Tensor:
     """Turn uint8 (T,h,w,3) into float32 (3,T,h,w) in [-1,1]."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float().div(127.5).sub(1.0).contiguous()

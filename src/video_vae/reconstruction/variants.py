@@ -47,7 +47,7 @@ def piece_frames(resolution: tuple[int, int]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVariants:
-    """`rec`: through the whole pipeline; `spatial`: through the spatial VAE alone.
+    """`rec`: through the whole pipeline; `spatial`, where it is among the names: through the spatial VAE alone.
 
     Posteriors give their mode, or, with a seed, a draw that is a function of seed and clip id. Both variants start
     from the same spatial latents.
@@ -76,7 +76,9 @@ class ModelVariants:
             length = self.model.config["chunk_frames"]
             for frames in chain.from_iterable(regroup(pieces, length and length - self.overlap, first=length)):
                 latents = self.model.encode_spatial(to_tensor(frames)[None].to(self.device), generator)
-                done.extend([("ori", frames), ("spatial", self._decode(latents))])
+                done.append(("ori", frames))
+                if "spatial" in self.names:
+                    done.append(("spatial", self._decode(latents)))
                 yield latents
 
         posteriors = self._encoded(spatial_latents(), num_frames)
