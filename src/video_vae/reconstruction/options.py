@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import Config, parse_config
-from video_vae.data.video import VIDEO_SUFFIXES
+from video_vae.data.suffixes import VIDEO_SUFFIXES
 from video_vae.errors import UserError
 from video_vae.models.tiling import Tiling
 
