@@ -101,7 +101,7 @@ def test_frames_that_are_missing_or_of_another_size_are_a_reason(place: Path) ->
         place / "clips.csv", data=DATA.model_copy(update={"split": Split(by="segment", segment_frames=9)})
     )
     assert [(Path(row.path).name, row.detail) for row in rejected] == [
-        ("mixed", "its first, middle and last frame are not of one size; scale them to one"),
+        ("mixed", "frame 11 has another size than frame 0; scale them to one"),
         ("shot", "frames are missing between frame_4.png and frame_6.png; put them back"),
     ]
 

@@ -60,20 +60,27 @@ def iterate_frames(path: str | Path, indices: Sequence[int], *, whole: bool = Fa
         yield to_rgb(frame, stream)
 
 
-def decode_frames(path: str | Path, indices: Sequence[int]) -> Iterator[Decoded]:
-    """Decode the frames with these strictly increasing indices, without conversion.
+def decode_frames(path: str | Path, indices: Sequence[int] | None = None) -> Iterator[Decoded]:
+    """Decode the frames with these strictly increasing indices, or all, without conversion.
 
     Raises:
         MediaError: if the file is missing, cannot be opened, or a frame does not decode.
     """
     check_exists(path)
-    if not indices:
-        return
     index = video_index(path)
-    if indices[0] < 0 or (index.stamps and indices[-1] >= len(index.stamps)):
+    if indices is None and index.stamps:
+        indices = range(len(index.stamps))
+    if indices is not None and not indices:
+        return
+    if indices is not None and (indices[0] < 0 or (index.stamps and indices[-1] >= len(index.stamps))):
         raise MediaError("truncated", f"frame {indices[-1]} asked for, {len(index.stamps)} frames present")
     with _Reader(path, index) as reader:
-        yield from _by_stamp(reader, indices) if index.stamps else _by_count(reader, indices)
+        if indices is None:
+            yield from map(reader.decoded, reader.from_start())
+        elif index.stamps:
+            yield from _by_stamp(reader, indices)
+        else:
+            yield from _by_count(reader, indices)
 
 
 def count_frames(path: str | Path) -> int:

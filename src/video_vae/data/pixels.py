@@ -154,7 +154,14 @@ def _convert(frame: VideoFrame, width: int) -> Frames:
         return tone_map(
             np.asarray(shown.to_ndarray(), np.uint16).transpose(2, 0, 1), frame.color_trc, frame.color_primaries
         )
-    return np.asarray(shown.to_ndarray(), dtype=np.uint8)
+    return _view(shown)
+
+
+def _view(frame: VideoFrame) -> Frames:
+    """Look at an RGB frame's own memory, which lives as long as this does: uint8 (H,W,3)."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
+    return rows[: frame.height, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 
 def _matrix(frame: VideoFrame) -> int | None:

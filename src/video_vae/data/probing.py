@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from video_vae.data.identity import content_sha256
 from video_vae.data.probed import read_probed, rewrite_probed, stamp
-from video_vae.data.video import MediaError, MediaInfo, check_frames, probe
+from video_vae.data.video import MediaError, MediaInfo, probe, probe_every_frame
 from video_vae.progress import progress
 
 log = logging.getLogger(__name__)
@@ -197,9 +197,7 @@ def _info(values: Any) -> MediaInfo:
 
 def _look(path: str, every_frame: bool) -> dict[str, object]:
     try:
-        info = probe(path)
-        if every_frame and info.kind == "video":
-            check_frames(path, info)
+        info = probe_every_frame(path) if every_frame else probe(path)
         return {"info": asdict(info), "sha256": content_sha256(path)}
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from av.video.frame import VideoFrame
 
 from video_vae.data.content import MediaError, check_exists
 from video_vae.data.frame_folders import FRAME_RATE, frame_files, is_frame_folder
 from video_vae.data.frames import count_frames, decode_frames, iterate_frames
 from video_vae.data.identity import check_content
-from video_vae.data.images import ANIMATED_SUFFIXES, is_still_gif, probe_image, read_image
+from video_vae.data.images import is_still_gif, probe_image, read_image
 from video_vae.data.index import video_index
 from video_vae.data.pixels import Frames, Handling, picture_handling, to_rgb
 from video_vae.data.rates import FASTEST, SLOWEST
@@ -43,10 +42,23 @@ def probe(path: str | Path) -> MediaInfo:
     """Find out what a file holds, and that its first, middle and last frame decode.
 
     Raises:
-        MediaError: if it is missing, unreadable or truncated.
+        MediaError: if it is missing, unreadable or truncated, or one of these frames is damaged.
     """
+    return _probe(path, every_frame=False)
+
+
+def probe_every_frame(path: str | Path) -> MediaInfo:
+    """Find out what a file holds, and that all of its frames decode, once each.
+
+    Raises:
+        MediaError: if it is missing, unreadable or truncated, a frame is damaged or has another size than the first.
+    """
+    return _probe(path, every_frame=True)
+
+
+def _probe(path: str | Path, *, every_frame: bool) -> MediaInfo:
     if Path(path).is_dir() and is_frame_folder(Path(path)):
-        return _probe_folder(path)
+        return _probe_folder(path, every_frame=every_frame)
     check_exists(path)
     if Path(path).suffix.lower() in IMAGE_SUFFIXES or is_still_gif(path):
         return _probe_image(path)
@@ -55,44 +67,57 @@ def probe(path: str | Path) -> MediaInfo:
         raise MediaError("truncated", index.cut)
     if not SLOWEST <= index.rate < FASTEST:
         raise MediaError("unreadable", f"its time stamps give {index.rate:.3g} frames a second")
-    count = len(index.stamps) or count_frames(path)
-    if count == 0:
+    count, indices = len(index.stamps), None
+    if not every_frame:
+        count = count or count_frames(path)
+        indices = sorted({0, count // 2, count - 1}) if count else []
+    seen, (height, width), handling = _look(path, indices)
+    if not seen:
         raise MediaError("unreadable", "a video stream without frames")
-    height, width, handling = _look(path, sorted({0, count // 2, count - 1}))
     if index.edited:
         handling.add("edited")
     return MediaInfo(
         kind="video",
-        num_frames=count,
+        num_frames=seen if every_frame else count,
         height=height,
         width=width,
         fps=index.rate,
-        times=uneven_times(path, count, index.rate),
+        times=uneven_times(path, seen if every_frame else count, index.rate),
         handling=tuple(sorted(handling)),
     )
 
 
-def _look(path: str | Path, indices: Sequence[int]) -> tuple[int, int, set[Handling]]:
-    """Decode some frames; return their height and width, and what is done to them."""
-    sizes: list[tuple[int, int]] = []
+def _look(path: str | Path, indices: Sequence[int] | None) -> tuple[int, tuple[int, int], set[Handling]]:
+    """Decode some frames, or all; return their number, their height and width as shown, and what is done to them."""
+    count, size = 0, (0, 0)
+    kinds: set[tuple[object, ...]] = set()
     handling: set[Handling] = set()
-    for index, (frame, stream, _) in zip(indices, decode_frames(path, indices), strict=True):
-        _check_whole(frame, index)
-        height, width, _ = to_rgb(frame, stream).shape
-        sizes.append((height, width))
-        handling |= set(picture_handling(frame, stream))
-    if len(set(sizes)) > 1:
-        raise MediaError("unreadable", f"its first, middle and last frame are not of one size; {_ONE_SIZE}")
-    return *sizes[0], handling
+    for frame, stream, _ in decode_frames(path, indices):
+        number = count if indices is None else indices[count]
+        if frame.is_corrupt:
+            raise MediaError("damaged", f"the decoder marks frame {number} as corrupt")
+        kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_trc, frame.rotation)
+        if kind not in kinds:  # one of each is converted
+            kinds.add(kind)
+            handling |= set(picture_handling(frame, stream))
+            height, width, _ = to_rgb(frame, stream).shape
+            if count and (height, width) != size:
+                raise MediaError("unreadable", f"frame {number} has another size than frame 0; {_ONE_SIZE}")
+            size = (height, width)
+        count += 1
+    return count, size, handling
 
 
-def _probe_folder(path: str | Path) -> MediaInfo:
+def _probe_folder(path: str | Path, *, every_frame: bool) -> MediaInfo:
     """Find out what a folder of frames holds; nothing tells their rate but the table that names it."""
     count = len(frame_files(Path(path)))
-    ends = list(iterate_frames(path, sorted({0, count // 2, count - 1})))
-    if len({frame.shape for frame in ends}) > 1:
-        raise MediaError("unreadable", "its first, middle and last frame are not of one size; scale them to one")
-    height, width, _ = ends[0].shape
+    seen = range(count) if every_frame else sorted({0, count // 2, count - 1})
+    size = None
+    for number, frame in zip(seen, iterate_frames(path, seen), strict=True):
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
+            raise MediaError("unreadable", f"frame {number} has another size than frame 0; scale them to one")
+    height, width = size or (0, 0)
     return MediaInfo(kind="video", num_frames=count, height=height, width=width, fps=FRAME_RATE)
 
 
@@ -110,29 +135,24 @@ def _probe_image(path: str | Path) -> MediaInfo:
     )
 
 
-def check_frames(path: str | Path, info: MediaInfo) -> None:
-    """Decode all frames of a video, one at a time.
-
-    Raises:
-        MediaError: if one does not decode, is damaged, or has another size than the first.
-    """
-    if Path(path).suffix.lower() in ANIMATED_SUFFIXES:  # probing decodes all of them
-        return
-    size = None
-    for index, (frame, _, _) in enumerate(decode_frames(path, range(info.num_frames))):
-        _check_whole(frame, index)
-        size = size or (frame.width, frame.height)
-        if size != (frame.width, frame.height):
-            raise MediaError("unreadable", f"frame {index} has another size than frame 0; {_ONE_SIZE}")
-
-
-def _check_whole(frame: VideoFrame, index: int) -> None:
-    if frame.is_corrupt:
-        raise MediaError("damaged", f"the decoder marks frame {index} as corrupt")
-
-
 def read_clip(clip: Clip, indices: Sequence[int] | None = None) -> Frames:
     """Read frames of a clip, by their index from the start of the clip; all frames where none are named.
+
+    Raises:
+        MediaError: if the file is gone or another than the table was made from, or a frame cannot be decoded whole.
+    """
+    wanted = range(clip.num_frames) if indices is None else indices
+    if not wanted:
+        return np.empty((0, clip.height, clip.width, 3), dtype=np.uint8)
+    unique = sorted(set(wanted))
+    (frames,) = iterate_clip(clip, unique, len(unique))
+    return _arranged(frames, unique, wanted)
+
+
+def iterate_clip(clip: Clip, indices: Sequence[int], size: int) -> Iterator[Frames]:
+    """Read frames of a clip, by indices that never fall, in pieces of `size` frames: uint8 (t,H,W,3).
+
+    The file is opened once and each frame is decoded once.
 
     Raises:
         MediaError: if the file is gone or another than the table was made from, or a frame cannot be decoded whole.
@@ -141,31 +161,58 @@ def read_clip(clip: Clip, indices: Sequence[int] | None = None) -> Frames:
     try:
         if clip.kind == "image":
             image = read_image(clip.path)
-            return image if indices is None else np.repeat(image, len(indices), axis=0)
-        wanted = range(clip.num_frames) if indices is None else indices
-        return read_frames(clip.path, [clip.start_frame + index for index in wanted], whole=True)
-    finally:
+            for start in range(0, len(indices), size):
+                yield np.repeat(image, len(indices[start : start + size]), axis=0)
+        else:
+            yield from iterate_pieces(clip.path, [clip.start_frame + index for index in indices], size, whole=True)
+    except MediaError:
         check_content(clip)  # it may have been written to meanwhile
+        raise
+    check_content(clip)
 
 
-def read_frames(path: str | Path, indices: Sequence[int], *, whole: bool = False) -> Frames:
+def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
     """Decode the frames with these indices (any order, repeats allowed), and little else: uint8 (T,H,W,3).
-
-    With `whole`, frames that the decoder holds for damaged are refused.
 
     Raises:
         MediaError: if the file is missing, cannot be opened, or a frame does not decode.
     """
-    wanted = sorted(set(indices))
-    places = {index: place for place, index in enumerate(wanted)}
-    frames: Frames | None = None
-    for place, frame in enumerate(iterate_frames(path, wanted, whole=whole)):
-        if frames is None:
-            frames = np.empty((len(wanted), *frame.shape), dtype=np.uint8)
-        if frame.shape != frames.shape[1:]:
-            detail = f"frame {wanted[place]} has another size than frame {wanted[0]}; {_ONE_SIZE}"
-            raise MediaError("unreadable", detail)
-        frames[place] = frame
-    if frames is None:
+    if not indices:
         return np.empty((0, 0, 0, 3), dtype=np.uint8)
-    return frames if list(indices) == wanted else frames[[places[index] for index in indices]]
+    unique = sorted(set(indices))
+    (frames,) = iterate_pieces(path, unique, len(unique))
+    return _arranged(frames, unique, indices)
+
+
+def iterate_pieces(path: str | Path, indices: Sequence[int], size: int, *, whole: bool = False) -> Iterator[Frames]:
+    """Decode frames, by indices that never fall, in pieces of `size` frames: uint8 (t,H,W,3); each is decoded once.
+
+    With `whole`, frames that the decoder holds for damaged are refused.
+
+    Raises:
+        MediaError: if the file is missing, cannot be opened, a frame does not decode or has another size.
+    """
+    if not indices:
+        return
+    unique = list(dict.fromkeys(indices))
+    decoded = zip(unique, iterate_frames(path, unique, whole=whole), strict=True)
+    number, frame = next(decoded)
+    shape = frame.shape
+    for start in range(0, len(indices), size):
+        wanted = indices[start : start + size]
+        piece = np.empty((len(wanted), *shape), dtype=np.uint8)
+        for place, index in enumerate(wanted):
+            if index != number:
+                number, frame = next(decoded)
+            if frame.shape != shape:
+                raise MediaError("unreadable", f"frame {index} has another size than frame {indices[0]}; {_ONE_SIZE}")
+            piece[place] = frame
+        yield piece
+
+
+def _arranged(frames: Frames, found: Sequence[int], wanted: Sequence[int]) -> Frames:
+    """Bring frames with the indices `found` into the wanted order."""
+    if list(wanted) == list(found):
+        return frames
+    places = {index: place for place, index in enumerate(found)}
+    return frames[[places[index] for index in wanted]]

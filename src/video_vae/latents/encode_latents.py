@@ -24,7 +24,7 @@ from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
-from video_vae.data.video import MediaError, read_clip
+from video_vae.data.video import MediaError, iterate_clip
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
@@ -64,8 +64,7 @@ class _Encoder:
         indices = self.sampling.indices(clip)
         height, width = self.settings["resolution"]
         batch = frames_at_once(self.device, height * width)
-        for start in range(0, len(indices), DECODE_FRAMES):
-            frames = read_clip(clip, indices[start : start + DECODE_FRAMES])
+        for frames in iterate_clip(clip, indices, DECODE_FRAMES):
             pixels = to_tensor(resize_crop(frames, (height, width), self.settings["zoom"])).transpose(0, 1)
             for part in pixels.split(batch):
                 moments = self._encode(part).astype(self.settings["dtype"])

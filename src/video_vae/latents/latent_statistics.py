@@ -29,7 +29,7 @@ from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import resize_crop, to_tensor
-from video_vae.data.video import MediaError, read_clip
+from video_vae.data.video import MediaError, iterate_clip
 from video_vae.distributed.ranks import started_ranks
 from video_vae.errors import UserError
 from video_vae.latents.cache import LatentCache
@@ -118,16 +118,15 @@ class _Reader:
         if self._cache is not None and clip.clip_id in self._cache.failed:
             raise MediaError("unreadable", self._cache.failed[clip.clip_id])
         frames = Sampling.of(self._data).indices(clip)
-        for start in range(0, len(frames), self._window):
-            yield self._latents(clip, frames[start : start + self._window], start)
-
-    def _latents(self, clip: Clip, frames: Sequence[int], start: int) -> Tensor:
         if self._cache is None:
-            pixels = to_tensor(resize_crop(read_clip(clip, frames), self._data.resolution, self._data.zoom))
-            latents: Tensor = self._model.encode_spatial(pixels[None].to(self._device))
-            return latents
-        moments = self._cache.window(clip.clip_id, start, len(frames))[None].to(self._device)
-        return DiagonalGaussian(moments).mode() * self._model.config["scaling_factor"]
+            for window in iterate_clip(clip, frames, self._window):
+                pixels = to_tensor(resize_crop(window, self._data.resolution, self._data.zoom))
+                yield self._model.encode_spatial(pixels[None].to(self._device))
+            return
+        for start in range(0, len(frames), self._window):
+            length = len(frames[start : start + self._window])
+            moments = self._cache.window(clip.clip_id, start, length)[None].to(self._device)
+            yield DiagonalGaussian(moments).mode() * self._model.config["scaling_factor"]
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from video_vae.data.frame_folders import EXACT_SUFFIXES, frame_files, read_frame
 from video_vae.data.storage import LOSSLESS_SUFFIX, STORAGE, iter_lossless, lossless_info
 from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.transform import Frames, resize_crop
-from video_vae.data.video import probe, read_frames, read_image
+from video_vae.data.video import iterate_pieces, probe, read_image
 from video_vae.errors import UserError
 
 READ_AT_ONCE = 16
@@ -133,13 +133,12 @@ def _selected(source: Source, view: View) -> Iterator[Frames]:
         yield read_image(source.path)
         return
     indices = view.indices(source.frames)
-    if source.images or not source.lossless:
+    if source.images:
         for start in range(0, len(indices), READ_AT_ONCE):
-            wanted = indices[start : start + READ_AT_ONCE]
-            if source.images:
-                yield read_frame_files([source.images[index] for index in wanted])
-            else:
-                yield read_frames(source.path, wanted)
+            yield read_frame_files([source.images[index] for index in indices[start : start + READ_AT_ONCE]])
+        return
+    if not source.lossless:
+        yield from iterate_pieces(source.path, indices, READ_AT_ONCE, whole=True)
         return
     begin, missing = 0, len(indices)
     for frames in iter_lossless(source.path, READ_AT_ONCE):

@@ -12,7 +12,7 @@ from video_vae.data.sampling import Sampling
 from video_vae.data.storage import STORAGE, LosslessWriter, PreviewWriter
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, resize_crop
-from video_vae.data.video import MediaError, read_clip
+from video_vae.data.video import MediaError, iterate_clip, read_clip
 from video_vae.provenance import fingerprint
 from video_vae.reconstruction.index import OutputPaths
 from video_vae.reconstruction.variants import Variants, piece_frames
@@ -102,9 +102,8 @@ class ClipReconstructor:
 
     def _pieces(self, clip: Clip) -> Iterator[Frames]:
         indices = self.sampling.indices(clip)[: self.max_frames]
-        size = piece_frames(self.resolution)
-        for start in range(0, len(indices), size):
-            yield resize_crop(read_clip(clip, indices[start : start + size]), self.resolution, self.zoom)
+        for frames in iterate_clip(clip, indices, piece_frames(self.resolution)):
+            yield resize_crop(frames, self.resolution, self.zoom)
 
     def _fps(self, clip: Clip) -> float:
         return self.sampling.rate(clip.fps or IMAGE_FPS) if clip.kind == "video" else IMAGE_FPS
