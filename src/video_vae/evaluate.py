@@ -157,17 +157,17 @@ def _score(
     originals: dict[str, Source] = {}
     for pair in pairs:
         try:
-            originals[pair.clip_id] = open_source(pair.real)
+            originals[pair.name] = open_source(pair.real)
         except (MediaError, UserError) as error:
             outcome.refused += _refuse_all(pair, error)
     total = sum(len(view.indices(source.frames)) for source in originals.values())
     desc = "evaluate" if not ranks.is_distributed else f"evaluate (rank {ranks.rank} of {ranks.world_size})"
     with progress(total=total, desc=desc, unit="frames") as bar:
         for pair in pairs:
-            if pair.clip_id not in originals:
+            if pair.name not in originals:
                 continue
             try:
-                results = score_clip(pair, originals[pair.clip_id], view, tools, batch_size, bar.update)
+                results = score_clip(pair, originals[pair.name], view, tools, batch_size, bar.update)
             except (MediaError, UserError) as error:
                 outcome.refused += _refuse_all(pair, error)
                 continue
@@ -175,22 +175,24 @@ def _score(
             outcome.scores += scores
             if net is not None:
                 variants = [result.variant for result in scores]
-                outcome.features += clip_features(pair, originals[pair.clip_id], view, net, variants)
+                outcome.features += clip_features(pair, originals[pair.name], view, net, variants)
             outcome.refused += [result for result in results if isinstance(result, Refused)]
     return outcome
 
 
 def _refuse_all(pair: Pair, error: Exception) -> list[Refused]:
     reason = f"the original: {error}"
-    return [Refused(variant=variant, clip_id=pair.clip_id, reason=reason) for variant in pair.generated]
+    return [Refused(variant=variant, clip_id=pair.name, reason=reason) for variant in pair.generated]
 
 
 def _merged(outcomes: Sequence[Outcome], variants: Sequence[str]) -> Outcome:
     """Join what the ranks did, in the order of variants and names: the same for any number of ranks."""
 
-    def place(clip: ClipScores | Refused | ClipFeatures) -> tuple[int, str]:
+    def place(clip: ClipScores | Refused | ClipFeatures) -> tuple[int, str, int]:
         """Return a clip's place: by variant, then by name."""
-        return variants.index(clip.variant), clip.clip_id
+        if isinstance(clip, ClipScores):
+            return variants.index(clip.variant), clip.clip_id, clip.window
+        return variants.index(clip.variant), clip.clip_id, 0
 
     scores = [clip for outcome in outcomes for clip in outcome.scores]
     refused = [clip for outcome in outcomes for clip in outcome.refused]
@@ -230,7 +232,7 @@ def _write(
         "conditions": said | {"bootstrap": args.bootstrap, "seed": args.seed},
         "unpaired": [dict(lacking) for lacking in pairing.unpaired],
         "refused": [vars(clip) for clip in outcome.refused],
-        "unequal": [[clip.variant, clip.clip_id] for clip in outcome.scores if clip.unequal],
+        "unequal": [[clip.variant, clip.name] for clip in outcome.scores if clip.unequal],
         "warnings": left_out(pairing, outcome.scores, outcome.refused),
         "variants": summarize(clips, args.bootstrap, args.seed),
     }

@@ -5,7 +5,8 @@ does not grow with its length, and prints its PSNR. --output names another .mp4,
 
 `reconstruct CONFIG --ckpt-path DIR --data-path CLIPS --save-dir NAME` makes what is measured: NAME_ori (the source
 after crop and resize), NAME_rec (the whole pipeline), NAME_spatial. Every clip is stored losslessly under its clip id,
-with H.264 previews in NAME_preview. Under torchrun the ranks split the clips; a run that was cut off goes on with the
+with H.264 previews in NAME_preview; of a long clip several windows are made (reconstruction.windows), the further ones
+named CLIP@START by their first frame. Under torchrun the ranks split the clips; a run that was cut off goes on with the
 clips it lacks; NAME_* then hold exactly the clips of the table. Posteriors give their mode, so the results are
 deterministic, unless --sample is given. Images in the table are left out unless --images is given. --baselines needs no
 trained net: NAME_mean (the clip's average frame) and NAME_repeat (every fourth spatial latent, held) instead of
@@ -44,6 +45,7 @@ from video_vae.reconstruction.index import OutputPaths, beside, write_failed, wr
 from video_vae.reconstruction.options import check_form, set_cuts, with_options
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
+from video_vae.reconstruction.windows import cut_windows
 from video_vae.weights.hashing import weights_sha256
 from video_vae.weights.loading import load_spatial
 
@@ -84,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlap-frames", type=int, metavar="N", help="frames that chunks share, blended [config]")
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of the tiles for large frames [config]")
     parser.add_argument("--tile-overlap", type=int, metavar="PIXELS", help="what tiles share, blended [config]")
+    parser.add_argument("--windows", type=int, metavar="N", help="most windows of a clip [config]")
     parser.add_argument("--images", action="store_true", help="reconstruct images too, as clips of one frame")
     parser.add_argument("--no-previews", dest="previews", action="store_false", help="write no NAME_preview")
     parser.add_argument("--shard", type=int, default=0, help="which shard of the clips to make, from 0")
@@ -111,6 +114,8 @@ def _reconstruct_clips(args: argparse.Namespace) -> None:
     table = [clip for clip in read_table(args.data_path, config.data.columns) if args.images or clip.kind == "video"]
     if not table:
         raise UserError(f"{args.data_path} holds no video; give one that does, or --images for its images")
+    wanted = config.reconstruction
+    table = list(cut_windows(table, wanted.windows, wanted.max_frames, Sampling.of(config.data)))
     if not 0 <= args.shard < args.shards:
         raise UserError(f"--shard {args.shard} of --shards {args.shards}: shards count from 0 to {args.shards - 1}")
     clips = table[args.shard :: args.shards]

@@ -196,8 +196,27 @@ def test_clips_of_other_weights_or_settings_are_never_kept(folder: Folder) -> No
     assert folder.run() == 0
     assert remade(folder, before) == {"long", "short", "piece"}
     before = times(folder)
-    assert folder.run(config={"reconstruction": {"max_frames": 20}}) == 0
+    assert folder.run(config={"reconstruction": {"max_frames": 20, "windows": 1}}) == 0
     assert remade(folder, before) == {"long", "piece"}  # the short one is the same
+
+
+def test_a_long_clip_has_several_windows_each_as_a_clip(folder: Folder) -> None:
+    config = {"reconstruction": {"max_frames": 20}}  # the long clip has 50 frames, the piece 21
+    assert folder.run(config=config, previews=True) == 0
+    files = ["long.mkv", "long@30.mkv", "piece.mkv", "short.mkv"]
+    assert folder.names("ori") == folder.names("rec") == folder.names("spatial") == files
+    assert [(row["clip_id"], row["frames"], row["start_frame"]) for row in folder.rows()] == [
+        ("long", "20", "0"), ("long@30", "20", "30"), ("short", "6", "0"), ("piece", "20", "9"),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(folder.stored("ori", "long@30"), source(folder.clips[0], 50)[30:])
+    window = replace(folder.clips[0], start_frame=30, num_frames=20)
+    expected = through(folder.model, window, 20, "reconstruct")
+    assert np.abs(folder.stored("rec", "long@30").astype(int) - expected).max() <= 1  # summation order
+    assert {name.split("_")[0] for name in folder.names("preview")} == {"long", "piece", "short"}  # people watch one
+    before = times(folder)
+    assert folder.run("out/clips", "--windows", "1", config=config) == 0
+    assert folder.names("rec") == ["long.mkv", "piece.mkv", "short.mkv"] and not remade(folder, before)
+    assert folder.run("out/clips", "--windows", "0", config=config) == 2
 
 
 def test_a_bad_clip_is_listed_and_the_others_go_on(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:

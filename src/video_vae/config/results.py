@@ -32,7 +32,9 @@ class Reconstruction(Settings):
     """Reconstruction of the held-out clips."""
 
     max_frames: Count | None = 33
-    """Frames reconstructed of each clip, from its start; null takes all."""
+    """Frames of a window; null takes each clip whole, as one window."""
+    windows: Annotated[Count, Field(le=1000)] = 3
+    """Most windows of a clip, spread evenly over it without overlap; the clip's score is their mean."""
     sample: bool = False
     """Draw from the posteriors (seeded) instead of taking their modes."""
     shards: Jobs = 1

@@ -143,14 +143,16 @@ def stage_slice(config: Config, stage: StageName) -> Slice:
 
 def reconstruct_slice(config: Config) -> Slice:
     """What reconstructing reads besides a stage's weights."""
-    how = ("max_frames", "sample", "overlap_frames", "tile", "tile_overlap")
+    how = ("max_frames", "windows", "sample", "overlap_frames", "tile", "tile_overlap")
     seen = [*VIEW, *(f"reconstruction.{name}" for name in how)]
     return pick(config, [*seen, "seed"] if config.reconstruction.sample else seen)
 
 
 def baselines_slice(config: Config) -> Slice:
     """What making the baselines reads."""
-    return pick(config, [*VIEW, "reconstruction.max_frames", *SPATIAL_SOURCE, "model.chunk_frames"])
+    return pick(
+        config, [*VIEW, "reconstruction.max_frames", "reconstruction.windows", *SPATIAL_SOURCE, "model.chunk_frames"]
+    )
 
 
 def evaluate_slice(config: Config) -> Slice:

@@ -113,6 +113,7 @@ def conditions(
         **{name: makers.get(name) for name in MAKERS},
         "interval": f"95 %: {RULE}",
         "confidence": CONFIDENCE,
+        "windows": len({(clip.clip_id, clip.window) for clip in scores}),
         "shorter_clips": sum(limit is not None and _frames(clip) < limit for clip in scores),
         "shorter_rule": "clips with fewer frames are scored at their length",
         "unequal_lengths": sum(clip.unequal for clip in scores),

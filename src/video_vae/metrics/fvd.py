@@ -134,7 +134,7 @@ def clip_features(pair: Pair, real: Source, view: View, net: FeatureNet, variant
         generated, other = net.clip(open_source(pair.generated[variant]), view)
         count = min(len(original), len(generated))
         sides = {"real": original[:count], "generated": generated[:count]}
-        found.append(ClipFeatures(variant=variant, clip_id=pair.clip_id, frames=min(length, other), **sides))
+        found.append(ClipFeatures(variant=variant, clip_id=pair.name, frames=min(length, other), **sides))
     return found
 
 

@@ -29,7 +29,7 @@ def unequal_lengths(scores: Sequence[ClipScores]) -> list[str]:
     found = []
     for word, ours in (("shorter", True), ("longer", False)):
         names = [
-            f"{clip.clip_id} ({clip.variant}: {clip.lengths[1]} frames, original {clip.lengths[0]})"
+            f"{clip.name} ({clip.variant}: {clip.lengths[1]} frames, original {clip.lengths[0]})"
             for clip in scores
             if clip.unequal and (clip.lengths[1] < clip.lengths[0]) == ours
         ]

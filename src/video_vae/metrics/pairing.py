@@ -10,6 +10,7 @@ from video_vae.data.frame_folders import is_frame_folder
 from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
 from video_vae.files import lexical
+from video_vae.reconstruction.windows import clip_and_start
 
 REAL = "real"
 GENERATED = "generated"
@@ -20,8 +21,12 @@ GENERATED = "generated"
 class Pair:
     """An original and what was generated from it."""
 
-    clip_id: str
+    name: str
     """Name of the files without their ending."""
+    clip_id: str
+    """Name of the clip: another one where the files hold a further window of it, CLIP@START."""
+    window: int
+    """First frame of that window in the clip."""
     real: Path
     generated: Mapping[str, Path]
     """File by variant; at least one."""
@@ -111,7 +116,8 @@ def pair_clips(real: Path, generated: Mapping[str, Path], wanted: Iterable[str] 
             continue
         unpaired += [{"clip_id": name, "missing_from": variant} for variant in missing]
         if found:
-            pairs.append(Pair(clip_id=name, real=originals[name], generated=found))
+            clip_id, window = clip_and_start(name, originals)
+            pairs.append(Pair(name=name, clip_id=clip_id, window=window, real=originals[name], generated=found))
     unread = tuple(inner for folder in (real, *generated.values()) for inner in unread_folders(folder))
     if not pairs:
         raise UserError(_nothing_pairs(real, len(originals), list(generated.values()), unread))

@@ -33,10 +33,14 @@ BATCH_PIXELS = 8 * 256 * 256
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScores:
-    """The scores of one variant of a clip."""
+    """The scores of one variant of a clip, or of a window of it."""
 
     variant: str
+    name: str
+    """Name of its files."""
     clip_id: str
+    window: int
+    """Its first frame in the clip."""
     height: int
     width: int
     values: dict[str, NDArray[np.float64]]
@@ -54,7 +58,7 @@ class ClipScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """A variant of a clip that could not be scored, and why."""
+    """A variant of a clip or window that could not be scored, and why; `clip_id` is the name of its files."""
 
     variant: str
     clip_id: str
@@ -165,10 +169,10 @@ class _Track:
     def _add(self, name: str, values: Tensor) -> None:
         self.parts.setdefault(name, []).append(values.cpu())
 
-    def result(self, clip_id: str, real: Source, frames: int, size: tuple[int, int]) -> ClipScores | Refused:
+    def result(self, pair: Pair, real: Source, frames: int, size: tuple[int, int]) -> ClipScores | Refused:
         """Return the scores of all frames, or why there are none; the original had so many `frames`."""
         if self.refusal is not None or self.source is None or not self.frames:
-            return Refused(variant=self.variant, clip_id=clip_id, reason=self.refusal or "no frames to compare")
+            return Refused(variant=self.variant, clip_id=pair.name, reason=self.refusal or "no frames to compare")
         columns = {name: torch.cat(parts) for name, parts in self.parts.items()}
         if "mse" in columns:
             columns = {"psnr": psnr_from_mse(columns["mse"])} | columns
@@ -181,7 +185,9 @@ class _Track:
         values = {name: column.numpy().copy() for name, column in columns.items()}
         return ClipScores(
             variant=self.variant,
-            clip_id=clip_id,
+            name=pair.name,
+            clip_id=pair.clip_id,
+            window=pair.window,
             height=size[0],
             width=size[1],
             values=values,
@@ -226,4 +232,4 @@ def score_clip(
         on_frames(len(frames))
     for track in tracks:
         track.attempt(track.finish)
-    return [track.result(pair.clip_id, real, count, size) for track in tracks]
+    return [track.result(pair, real, count, size) for track in tracks]

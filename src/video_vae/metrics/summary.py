@@ -21,21 +21,33 @@ OPTIONAL = ("lpips_vgg",)
 """Columns that are there only where they were asked for."""
 BOOTSTRAP_VALUES = 1_000_000
 """Values of the bootstrap's resamples that are held at once."""
+WINDOW = "window"
+"""Column of the table of frames that tells the windows of a clip apart, where any has several."""
 SOURCE = "source_id"
 """Column of the table of clips that says which source a clip was cut from, where that is known."""
 
 
 def frames_table(scores: Sequence[ClipScores]) -> pd.DataFrame:
-    """Put the scores of all frames in one table, in the order of the clips: one row a frame and variant."""
+    """Put the scores of all frames in one table, in the order of the clips: one row per frame and variant.
+
+    Where any clip has several windows, `window` is the first frame of each in the clip, and `frame` counts from there.
+    """
     parts = [pd.DataFrame(_rows(clip)) for clip in scores]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    columns = ["variant", "clip_id", "frame", *COLUMNS, *(name for name in OPTIONAL if name in table)]
+    windows = [WINDOW] if any(clip.window for clip in scores) else []
+    columns = ["variant", "clip_id", *windows, "frame", *COLUMNS, *(name for name in OPTIONAL if name in table)]
     return table.reindex(columns=columns)
 
 
 def _rows(clip: ClipScores) -> dict[str, Any]:
     frames = len(next(iter(clip.values.values())))
-    return {"variant": clip.variant, "clip_id": clip.clip_id, "frame": np.arange(frames), **clip.values}
+    return {
+        "variant": clip.variant,
+        "clip_id": clip.clip_id,
+        WINDOW: clip.window,
+        "frame": np.arange(frames),
+        **clip.values,
+    }
 
 
 def clips_table(frames: pd.DataFrame, sources: Mapping[str, str] | None = None) -> pd.DataFrame:

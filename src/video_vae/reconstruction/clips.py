@@ -65,7 +65,7 @@ class ClipReconstructor:
         with ExitStack() as stack:
             files = {name: stack.enter_context(self._lossless(clip, name)) for name in self.variants.names}
             shown = {}
-            if self.paths.previews:
+            if self.paths.previewed(clip.clip_id):
                 paths = {name: self.paths.preview(clip.clip_id, name) for name in self.variants.names}
                 shown = {
                     name: stack.enter_context(PreviewWriter(path, self._fps(clip))) for name, path in paths.items()

@@ -17,6 +17,7 @@ from video_vae.data.storage import LOSSLESS_SUFFIX, PREVIEW_SUFFIX, lossless_inf
 from video_vae.data.table import write_rows
 from video_vae.errors import UserError
 from video_vae.provenance import write_json_atomic
+from video_vae.reconstruction.windows import is_window
 
 FAILED_COLUMNS = ("clip_id", "path", "reason")
 
@@ -39,13 +40,17 @@ class OutputPaths:
         """Name the preview of a variant."""
         return self._beside("preview") / f"{clip_id}_{variant}{PREVIEW_SUFFIX}"
 
+    def previewed(self, clip_id: str) -> bool:
+        """Tell whether a clip has previews; people watch a clip's first window."""
+        return self.previews and not is_window(clip_id)
+
     def record(self, clip_id: str) -> Path:
         """Name the record of a clip."""
         return self.name / "records" / f"{clip_id}.json"
 
     def files(self, clip_id: str) -> list[Path]:
         """Name all files of a clip but its record."""
-        previews = [self.preview(clip_id, variant) for variant in self.variants] if self.previews else []
+        previews = [self.preview(clip_id, variant) for variant in self.variants] if self.previewed(clip_id) else []
         return [self.clip(clip_id, variant) for variant in self.variants] + previews
 
     def kept(self, clip_id: str, fingerprint: str) -> dict[str, str] | None:

@@ -38,7 +38,7 @@ def check_form(args: argparse.Namespace) -> None:
 
 def with_options(config: Config, args: argparse.Namespace) -> Config:
     """Let the command line's options stand over the config's, checked alike."""
-    given = {name: getattr(args, name) for name in ("overlap_frames", "tile", "tile_overlap")}
+    given = {name: getattr(args, name) for name in ("windows", "overlap_frames", "tile", "tile_overlap")}
     values = config.model_dump(mode="json")
     values["reconstruction"] |= {name: value for name, value in given.items() if value is not None}
     return parse_config(values, "options")

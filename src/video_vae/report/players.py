@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from video_vae.data.storage import PREVIEW_SUFFIX
+from video_vae.metrics.summary import WINDOW
 from video_vae.report.compare import Row, clip_values
 from video_vae.report.strips import data_uri, ranked_clips, spread
 from video_vae.report.tables import BASELINE, Results
@@ -180,6 +181,8 @@ def _series(results: Results, row: Row, clip_id: str) -> dict[str, list[float | 
     match = (table["experiment"] == row.experiment) & (table["stage"] == row.stage)
     match &= (table["variant"] == row.variant) & (table["clip_id"] == clip_id)
     rows = table[match].sort_values("frame")
+    if WINDOW in rows:  # the first window is the one that is shown
+        rows = rows[rows[WINDOW] == 0]
     found = {metric: [_rounded(value) for value in rows[metric]] for metric in METRICS}
     return {metric: values for metric, values in found.items() if any(value is not None for value in values)}
 

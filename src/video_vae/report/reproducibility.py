@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from video_vae.config import Reconstruction
 from video_vae.config.files import is_json_text
 from video_vae.report import figures, key_facts, provenance_view
 from video_vae.report.graph import Graph, draw_graph, layers, parse_dot
@@ -93,7 +94,6 @@ def published_section(results: Results) -> dict[str, Any]:
 def _statements(results: Results) -> list[str]:
     config = results.config
     height, width = config.data.resolution
-    frames = config.reconstruction.max_frames
     spatial = spatial_name(results)
     flow = flow_names(results)
     same_size = (height, width) == (256, 256)
@@ -102,7 +102,7 @@ def _statements(results: Results) -> list[str]:
         "clips. A few dB between data sets are usual, so no row here ranks above or below a published one.",
         f"Resolution: published 256×256, this run {height}×{width}."
         + ("" if same_size else " Lower resolutions hold more detail a pixel and score lower with the same net."),
-        f"Frames a clip: published 33, this run {'all' if frames is None else f'up to {frames}'}.",
+        f"Frames per clip: published 33, this run {_frames(config.reconstruction)}.",
         f"Weights: this run's spatial VAE is {spatial}; the published nets start from one that saw millions of images "
         "and train for hundreds of thousands of steps.",
         "The same in both: the definitions of PSNR, SSIM and LPIPS (AlexNet, v0.1). " + _fvd(results),
@@ -112,6 +112,12 @@ def _statements(results: Results) -> list[str]:
     if flow and "pwc" not in flow.lower():
         said.append(f"FloLPIPS was computed with {flow} flow, not PWC-Net: do not compare it with published FloLPIPS.")
     return said
+
+
+def _frames(how: Reconstruction) -> str:
+    if how.max_frames is None:
+        return "all"
+    return f"up to {how.max_frames}" + (f" in each of up to {how.windows} windows" if how.windows > 1 else "")
 
 
 def _fvd(results: Results) -> str:
