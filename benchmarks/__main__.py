@@ -19,6 +19,7 @@ from functools import partial
 from benchmarks import (
     borders,
     coverage,
+    crops,
     long_video,
     metrics,
     scale_data,
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "long-video": long_video.run,
     "chunks": borders.run_chunks,
     "tiles": borders.run_tiles,
+    "crops": crops.run,
     **metrics.BENCHMARKS,
     "coverage": coverage.run,
     "scale-manifest": scale_data.run_manifest,

@@ -101,6 +101,14 @@ class Data(Settings):
     """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
     zoom: Annotated[Positive, Field(ge=1, le=16)] = 1.0
     """Look at the middle of the frame, this many times enlarged; 1 takes the whole shorter side."""
+    crop: Literal["center", "random"] = "center"
+    """Which part of the frame training sees: the centre, or a random part of it; scores are of the centre always."""
+    scales: Annotated[tuple[Annotated[float, Field(ge=1, le=16)], ...], Unique, Field(min_length=1, max_length=8)] = (
+        1.0,
+    )
+    """With `crop: random`, enlargements (as `zoom`) of which each training window takes one by chance."""
+    flip: bool = False
+    """Mirror every second training window, left to right, by chance."""
     decode: Literal["sample", "all"] = "sample"
     """Frames decoded, in a process of its own, before a file is listed: first, middle and last, or every one."""
     fps: Annotated[Positive, Field(ge=0.1, le=1000)] | None = None

@@ -21,7 +21,9 @@ from video_vae.provenance import canonical_json, fingerprint
 Slice = dict[str, Any]
 LISTING = frozenset({"sources", "columns", "root", "packages", "archived", "decode", "min_frames", "min_size", "split"})
 LISTING |= {"max_failed_share"}
-VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING)
+AUGMENTATION = ("data.crop", "data.scales", "data.flip")
+"""What training alone sees otherwise: read by the stages, and by the cache of what they train on."""
+VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING and f"data.{name}" not in AUGMENTATION)
 """How frames are seen: read by every job that decodes or stands for frames."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
 
@@ -124,9 +126,13 @@ def spatial_slice(config: Config) -> Slice:
     return pick(config, [*VIEW, "spatial.pretrained", "spatial.training", "seed"])
 
 
+def _augmentation(config: Config) -> tuple[str, ...]:
+    return AUGMENTATION if config.data.crop == "random" else ("data.crop", "data.flip")
+
+
 def latents_slice(config: Config) -> Slice:
     """What caching the latents reads."""
-    return pick(config, [*VIEW, "data.max_failed_share", *SPATIAL_SOURCE, "latents.dtype"])
+    return pick(config, [*VIEW, *_augmentation(config), "data.max_failed_share", *SPATIAL_SOURCE, "latents.dtype"])
 
 
 def latents_fingerprint(config: Config) -> str:
@@ -136,9 +142,8 @@ def latents_fingerprint(config: Config) -> str:
 
 def stage_slice(config: Config, stage: StageName) -> Slice:
     """What training a stage reads."""
-    return pick(
-        config, [*VIEW, "data.max_failed_share", *SPATIAL_SOURCE, "spatial.sample", "model", f"stages.{stage}", "seed"]
-    )
+    own = ("spatial.sample", "model", f"stages.{stage}", "seed")
+    return pick(config, [*VIEW, *_augmentation(config), "data.max_failed_share", *SPATIAL_SOURCE, *own])
 
 
 def reconstruct_slice(config: Config) -> Slice:
@@ -164,7 +169,7 @@ def evaluate_slice(config: Config) -> Slice:
 
 def statistics_slice(config: Config) -> Slice:
     """What measuring the latents reads besides a stage's weights."""
-    return pick(config, VIEW)
+    return pick(config, [*VIEW, "data.crop"])
 
 
 def report_slice(config: Config) -> Slice:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from video_vae.data.view import View, corner, covering, whole_size
+
 Frames = NDArray[np.uint8]
 """Frames as decoded: uint8 (T,H,W,3), RGB."""
 
@@ -15,18 +17,35 @@ CHUNK = 32
 """Frames resized at once: bounds the memory of long clips."""
 
 
-def resize_crop(frames: Frames, resolution: tuple[int, int], zoom: float = 1.0) -> Frames:
-    """Resize (bilinear, antialiased) so that the crop is just covered, then crop the centre.
+def resize_crop(
+    frames: Frames, resolution: tuple[int, int], zoom: float = 1.0, place: tuple[float, float] | None = None
+) -> Frames:
+    """Resize (bilinear, antialiased) so that the crop is just covered, then crop the centre, or at `place`.
 
     Takes uint8 (T,H,W,3), returns uint8 (T,h,w,3) with `resolution` = (h,w). A frame's pixels do not depend on the
-    other frames. `zoom` enlarges the middle: 2 keeps half of the side that 1 keeps.
+    other frames. `zoom` enlarges: 2 keeps half of the side that 1 keeps.
     """
-    height, width = resolution
     if frames.shape[1:3] == resolution and zoom == 1.0:
         return frames
-    scale = zoom * max(height / frames.shape[1], width / frames.shape[2])
-    size = (max(height, round(frames.shape[1] * scale)), max(width, round(frames.shape[2] * scale)))
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    size = covering(frames.shape[1:3], resolution, zoom)
+    return _resize(frames, size, corner(size, resolution, place), resolution)
+
+
+def look(frames: Frames, resolution: tuple[int, int], view: View) -> Frames:
+    """See frames, uint8 (T,H,W,3), by a view: uint8 (T,h,w,3)."""
+    seen = resize_crop(frames, resolution, view.zoom, view.place)
+    return seen[:, :, ::-1] if view.flip else seen
+
+
+def whole(frames: Frames, resolution: tuple[int, int], zoom: float) -> Frames:
+    """Resize as `resize_crop` does, and crop no more than the sides need to be multiples of 8: uint8 (T,H',W',3)."""
+    size = covering(frames.shape[1:3], resolution, zoom)
+    sides = whole_size(frames.shape[1:3], resolution, zoom)
+    return frames if size == sides == frames.shape[1:3] else _resize(frames, size, corner(size, sides, None), sides)
+
+
+def _resize(frames: Frames, size: tuple[int, int], at: tuple[int, int], sides: tuple[int, int]) -> Frames:
+    (top, left), (height, width) = at, sides
     result = np.empty((len(frames), height, width, 3), dtype=np.uint8)
     for start in range(0, len(frames), CHUNK):
         part = torch.from_numpy(np.ascontiguousarray(frames[start : start + CHUNK])).permute(0, 3, 1, 2)

@@ -4,6 +4,10 @@ A cache is a set of safetensors files, one a shard. A file holds one tensor a cl
 log-variances of the unscaled spatial latents, stacked on the channels. Frames are rows, so that a window is one
 contiguous piece of the file, and files are memory-mapped, so that only that piece is read. Every row has a checksum,
 compared each time that the row is read.
+
+Where training looks at random parts of the frames (`data.crop: random`), a clip has a tensor of its whole frames for
+each of `data.scales`, of which windows are cut on the latents' grid; with `data.flip` another of the mirrored frames,
+since the latents of a mirrored picture are not the mirrored latents.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from video_vae.data.sampling import Sampling
+from video_vae.data.view import View, corner
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 
@@ -35,7 +40,17 @@ CHECKSUMS = "/crc32"
 NOTE = "video_vae_latents"
 CHANNELS = 8
 Dtype = Literal["float16", "float32"]
+_USUAL = {"crop": "center", "flip": False}
+"""What notes leave out."""
 _CODES: dict[str, str] = {"float16": "F16", "float32": "F32"}
+
+
+def entry(clip_id: str, view: View | None) -> str:
+    """Name the tensor that holds what a view looks at; no clip has a name with a slash."""
+    if view is None:
+        return clip_id
+    scale = "" if view.place is None else f"/x{float(view.zoom)!r}"
+    return clip_id + scale + ("/flip" if view.flip else "")
 
 
 def write_latents(
@@ -80,6 +95,7 @@ class LatentCache:
         resolution: height and width in use, in pixels; moments of another size are refused.
         zoom: enlargement in use; moments of another one are refused.
         sampling: in use; moments of other frames are refused.
+        crop, scales, flip: how training looks at the frames; moments that do not hold that are refused.
 
     Raises:
         UserError: if a file is missing, damaged, not a cache, made with other settings, or repeats a clip.
@@ -93,17 +109,23 @@ class LatentCache:
         resolution: Sequence[int] | None = None,
         zoom: float | None = None,
         sampling: Sampling | None = None,
+        crop: Literal["center", "random"] | None = None,
+        scales: Sequence[float] = (),
+        flip: bool = False,
     ) -> None:
         self._handles: dict[Path, Any] = {}
         self._places: dict[str, tuple[Path, int, int]] = {}
+        self._frames: dict[str, int] = {}
         self._unchecked: set[Path] = set()
         self._latent_size: tuple[int, int] | None = None
+        self._cut = (0, 0)
         self.failed: dict[str, str] = {}
         """Clips that could not be encoded, and why."""
         self.dtypes: set[str] = set()
         """Number formats of the stored moments."""
-        wanted: dict[str, Any] = {"spatial_sha256": spatial_sha256, "zoom": zoom}
+        wanted: dict[str, Any] = {"spatial_sha256": spatial_sha256, "zoom": zoom, "crop": crop, "flip": flip or None}
         wanted["resolution"] = None if resolution is None else list(resolution)
+        wanted["scales"] = list(scales) if crop == "random" else None
         wanted = {key: value for key, value in wanted.items() if value is not None}
         if sampling is not None:
             wanted |= {"frame_interval": sampling.frame_interval, "fps": sampling.fps}
@@ -112,25 +134,25 @@ class LatentCache:
             _check_note(file, note, wanted)
             self.failed |= note["failed"]
             self.dtypes.add(str(note.get("dtype")))
+            self._cut = (note["resolution"][0] // 8, note["resolution"][1] // 8)
         if not self._places:
             raise UserError("the latent cache holds no clips; give its .safetensors files, made by encode-latents")
 
     @property
     def clip_ids(self) -> list[str]:
         """Names of the clips, in the order of the files."""
-        return list(self._places)
+        return list(self._frames)
 
     @property
     def latent_size(self) -> tuple[int, int]:
-        """Height and width of the latents."""
-        assert self._latent_size is not None  # noqa: S101 (set with the first clip; __init__ wants one)
-        return self._latent_size
+        """Height and width of a window's latents."""
+        return self._cut
 
     def __contains__(self, clip_id: object) -> bool:
-        return clip_id in self._places
+        return clip_id in self._frames
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._frames)
 
     def num_frames(self, clip_id: str) -> int:
         """Count the cached frames of a clip: those that the model sees.
@@ -138,38 +160,45 @@ class LatentCache:
         Raises:
             UserError: if the clip is not in the cache.
         """
-        return self._place(clip_id)[2]
+        if clip_id not in self._frames:
+            raise self._lacking(clip_id)
+        return self._frames[clip_id]
 
-    def window(self, clip_id: str, start: int, length: int) -> Tensor:
+    def window(self, clip_id: str, start: int, length: int, view: View | None = None) -> Tensor:
         """Read moments of frames `start` to `start + length`: float32 (8,length,h,w), means before log-variances.
+
+        Of whole frames, the part that `view` looks at, to the next multiple of 8 pixels.
 
         Raises:
             UserError: if the clip is not in the cache, or its file changed or broke meanwhile.
             ValueError: if the window does not lie within the clip.
         """
-        path, first, frames = self._place(clip_id)
+        name = entry(clip_id, view)
+        if name not in self._places:
+            raise self._lacking(clip_id)
+        path, first, frames = self._places[name]
         if not 0 <= start < start + length <= frames:
             raise ValueError(f"{clip_id}: frames {start} to {start + length} asked for, {frames} cached")
         try:
             stored = self._open(path)
-            piece = stored.get_slice(clip_id)[start : start + length]
+            piece = stored.get_slice(name)[start : start + length]
             if path not in self._unchecked:
                 checksums = stored.get_slice(CHECKSUMS)[first + start : first + start + length].tolist()
                 if checksums != [zlib.crc32(row) for row in piece.numpy()]:
                     raise ValueError(f"frames {start} to {start + length} of {clip_id} are not what was written")
         except (SafetensorError, OSError, ValueError) as error:
             raise _broken(path, error) from None
-        return torch.as_tensor(piece).float().transpose(0, 1).contiguous()
+        part = torch.as_tensor(piece)
+        if view is not None and view.place is not None:
+            top, left = corner((part.shape[2], part.shape[3]), self._cut, view.place, flip=view.flip)
+            part = part[:, :, top : top + self._cut[0], left : left + self._cut[1]]
+        return part.float().transpose(0, 1).contiguous()
 
-    def _place(self, clip_id: str) -> tuple[Path, int, int]:
-        """Return a clip's file, the number of its first row there, and of its rows."""
-        try:
-            return self._places[clip_id]
-        except KeyError:
-            why = f" ({self.failed[clip_id]})" if clip_id in self.failed else ""
-            raise UserError(
-                f"clip {clip_id} is not in the latent cache{why}; run encode-latents on it, or set latents.cache: off"
-            ) from None
+    def _lacking(self, clip_id: str) -> UserError:
+        why = f" ({self.failed[clip_id]})" if clip_id in self.failed else ""
+        return UserError(
+            f"clip {clip_id} is not in the latent cache{why}; run encode-latents on it, or set latents.cache: off"
+        )
 
     def _open(self, path: Path) -> Any:
         if path not in self._handles:
@@ -198,12 +227,14 @@ class LatentCache:
         if clip_id in self._places:
             raise UserError(f"clip {clip_id} is in both {self._places[clip_id][0]} and {path}; give one cache only")
         size = (shape[2], shape[3]) if len(shape) == 4 and shape[1] == CHANNELS else None
-        if size is None or (self._latent_size or size) != size:
+        is_whole = "/x" in clip_id
+        if size is None or (not is_whole and (self._latent_size or size) != size):
             raise UserError(
                 f"{path}: {clip_id} has shape {list(shape)}, not that of the other clips; encode them again"
             )
         self._latent_size = size
         self._places[clip_id] = (path, first, shape[0])
+        self._frames[clip_id.partition("/")[0]] = shape[0]
         return shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -212,8 +243,9 @@ class LatentCache:
 
 def _check_note(path: Path, note: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for key, value in wanted.items():
-        if note.get(key) != value:
-            raise UserError(f"{path} was made with {key} {note.get(key)}, not {value}; encode the clips again")
+        found = note.get(key, _USUAL.get(key))
+        if found != value:
+            raise UserError(f"{path} was made with {key} {found}, not {value}; encode the clips again")
 
 
 def _broken(path: Path, error: Exception) -> UserError:

@@ -23,12 +23,13 @@ from video_vae.data.content import raise_if_source_missing
 from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
-from video_vae.data.transform import resize_crop, to_tensor
+from video_vae.data.transform import Frames, look, to_tensor, whole
 from video_vae.data.video import MediaError, iterate_clip
+from video_vae.data.view import View, whole_size
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
-from video_vae.latents.cache import CHANNELS, write_latents
+from video_vae.latents.cache import CHANNELS, entry, write_latents
 from video_vae.models.frames import frames_at_once
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, run_record, write_json_atomic
@@ -50,27 +51,51 @@ class _Encoder:
     settings: dict[str, Any]
     sampling: Sampling
 
-    def shape(self, clip: Clip) -> tuple[int, ...]:
-        """Give the shape of a clip's moments, (T,8,h,w)."""
+    def views(self) -> list[View | None]:
+        """List how each clip is seen: its centre or its whole frames at some scales, mirrored too where that trains."""
+        flips = (False, True) if self.settings.get("flip") else (False,)
+        if self.settings.get("crop") == "random":
+            scales = self.settings["scales"]
+            return [View(zoom=zoom, place=(0.0, 0.0), flip=flip) for zoom in scales for flip in flips]
+        return [View(zoom=self.settings["zoom"], flip=True) if flip else None for flip in flips]
+
+    def size(self, clip: Clip, view: View | None) -> tuple[int, int]:
+        """Give the height and width, in pixels, at which a clip's frames are encoded."""
         height, width = self.settings["resolution"]
+        if view is None or view.place is None:
+            return height, width
+        return whole_size((clip.height, clip.width), (height, width), view.zoom)
+
+    def shape(self, clip: Clip, view: View | None) -> tuple[int, ...]:
+        """Give the shape of a clip's moments, (T,8,h,w)."""
+        height, width = self.size(clip, view)
         return (self.sampling.count(clip), CHANNELS, height // 8, width // 8)
 
-    def moments(self, clip: Clip) -> Iterator[np.ndarray]:
+    def moments(self, clip: Clip, view: View | None) -> Iterator[np.ndarray]:
         """Encode a clip a few frames at a time: arrays (t,8,h,w) in the cache's number format.
 
         Raises:
             MediaError: if a frame cannot be decoded, or its moments do not fit the number format.
         """
-        indices = self.sampling.indices(clip)
-        height, width = self.settings["resolution"]
-        batch = frames_at_once(self.device, height * width)
-        for frames in iterate_clip(clip, indices, DECODE_FRAMES):
-            pixels = to_tensor(resize_crop(frames, (height, width), self.settings["zoom"])).transpose(0, 1)
+        size = self.size(clip, view)
+        batch = frames_at_once(self.device, size[0] * size[1])
+        for decoded in iterate_clip(clip, self.sampling.indices(clip), DECODE_FRAMES):
+            frames = self._seen(decoded, view)
+            if frames.shape[1:3] != size:
+                raise MediaError("unreadable", f"frames of {frames.shape[1:3]} where the table says {size}")
+            pixels = to_tensor(frames).transpose(0, 1)
             for part in pixels.split(batch):
                 moments = self._encode(part).astype(self.settings["dtype"])
                 if not np.isfinite(moments).all():
                     raise MediaError("unreadable", f"its latents are not finite as {self.settings['dtype']}")
                 yield moments
+
+    def _seen(self, frames: Frames, view: View | None) -> Frames:
+        resolution = (self.settings["resolution"][0], self.settings["resolution"][1])
+        if view is None or view.place is None:
+            return look(frames, resolution, view or View(zoom=self.settings["zoom"]))
+        seen = whole(frames, resolution, view.zoom)
+        return seen[:, :, ::-1] if view.flip else seen
 
     @torch.inference_mode()
     def _encode(self, frames: Tensor) -> np.ndarray:
@@ -97,6 +122,8 @@ def run(args: argparse.Namespace) -> None:
     started = time.time()
     config = load_config(args.config)
     clips = shard_clips(args.data_path, args.shard, args.shards, config.data.columns)
+    if config.data.crop == "random":  # scores look at the centre, and so does the validation: from pixels
+        clips = [clip for clip in clips if clip.split != "test"]
     encoder = _load(config, args.spatial, pick_device(args.device))
     failed = _encode_all(clips, encoder, args.output)
     if failed and len(failed) == len(clips):
@@ -152,6 +179,10 @@ def _load(config: Config, folder: Path | None, device: torch.device) -> _Encoder
         **({} if sampling.fps is None else {"fps": sampling.fps}),
         "dtype": config.latents.dtype,
     }
+    if config.data.crop == "random":
+        settings |= {"crop": "random", "scales": list(config.data.scales)}
+    if config.data.flip:
+        settings["flip"] = True
     # channels last is the faster layout for its convolutions on every device
     return _Encoder(
         net=net.to(device, memory_format=torch.channels_last), device=device, settings=settings, sampling=sampling
@@ -161,11 +192,12 @@ def _load(config: Config, folder: Path | None, device: torch.device) -> _Encoder
 def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path) -> dict[str, str]:
     """Encode what an earlier run did not; return the clips that cannot be, and why."""
     failed: dict[str, str] = {}
-    total = sum(encoder.sampling.count(clip) for clip in clips)
+    total = sum(encoder.sampling.count(clip) for clip in clips) * len(encoder.views())
     with progress(total=total, desc="encode latents", unit="frames") as bar:
         for clip in clips:
             try:
-                _encode_part(clip, encoder, _part(clip, encoder, output), bar)
+                for view in encoder.views():
+                    _encode_part(clip, view, encoder, _part(clip, view, encoder, output), bar)
             except MediaError as error:
                 raise_if_source_missing(clip, error)
                 failed[clip.clip_id] = str(error)
@@ -173,20 +205,26 @@ def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path) -> dict[str,
     return failed
 
 
-def _encode_part(clip: Clip, encoder: _Encoder, part: Path, bar: Any) -> None:
-    size = int(np.prod(encoder.shape(clip))) * np.dtype(encoder.settings["dtype"]).itemsize
+def _encode_part(clip: Clip, view: View | None, encoder: _Encoder, part: Path, bar: Any) -> None:
+    size = int(np.prod(encoder.shape(clip, view))) * np.dtype(encoder.settings["dtype"]).itemsize
     if part.exists() and part.stat().st_size == size:
         bar.update(encoder.sampling.count(clip))
         return
     with atomic_path(part) as aside, aside.open("wb") as stream:
-        for moments in encoder.moments(clip):
+        for moments in encoder.moments(clip, view):
             stream.write(np.ascontiguousarray(moments).data)
             bar.update(len(moments))
 
 
-def _part(clip: Clip, encoder: _Encoder, output: Path) -> Path:
-    identity = fingerprint([encoder.settings, clip.source_id, clip.start_frame, clip.num_frames])
-    return _parts_folder(output) / f"{clip.clip_id}.{identity}"
+def _part(clip: Clip, view: View | None, encoder: _Encoder, output: Path) -> Path:
+    content = [
+        encoder.settings,
+        clip.source_id,
+        clip.start_frame,
+        clip.num_frames,
+        *([] if view is None else [str(view)]),
+    ]
+    return _parts_folder(output) / f"{clip.clip_id}.{fingerprint(content)}"
 
 
 def _parts_folder(output: Path) -> Path:
@@ -195,9 +233,10 @@ def _parts_folder(output: Path) -> Path:
 
 def _assemble(clips: list[Clip], failed: dict[str, str], encoder: _Encoder, args: argparse.Namespace) -> None:
     good = [clip for clip in clips if clip.clip_id not in failed]
-    parts = {clip.clip_id: _part(clip, encoder, args.output) for clip in good}
+    held = {entry(clip.clip_id, view): (clip, view) for clip in good for view in encoder.views()}
+    parts = {name: _part(clip, view, encoder, args.output) for name, (clip, view) in held.items()}
     note = {**encoder.settings, "failed": failed, "shard": [args.shard, args.shards]}
     note["clips"] = {clip.clip_id: [clip.source_id, clip.start_frame, clip.num_frames] for clip in good}
-    shapes = {clip.clip_id: encoder.shape(clip) for clip in good}
+    shapes = {name: encoder.shape(clip, view) for name, (clip, view) in held.items()}
     write_latents(args.output, parts, shapes, encoder.settings["dtype"], note)
     shutil.rmtree(_parts_folder(args.output), ignore_errors=True)

@@ -181,7 +181,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _cache(args: argparse.Namespace, config: Config, model: Any) -> LatentCache | None:
-    if not args.latents:
+    if not args.latents or config.data.crop == "random":  # the clips are measured as they are scored: at the centre
         return None
     return LatentCache(
         args.latents,

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
-from video_vae.data.transform import resize_crop, to_tensor
+from video_vae.data.transform import look, to_tensor
 from video_vae.data.video import MediaError, read_clip
+from video_vae.data.view import View
 from video_vae.errors import UserError
 from video_vae.latents.cache import LatentCache
 from video_vae.training.plan import StagePlan, Window
@@ -46,7 +47,7 @@ class PixelSource:
         clips: the table.
         resolution: height and width, in pixels.
         sampling: which frames are taken.
-        zoom: enlargement of the middle of the frame.
+        zoom: enlargement of the middle of the frame, where a window has no view of its own.
     """
 
     latents = False
@@ -64,7 +65,7 @@ class PixelSource:
         """Decode a window: float32 (3,T,H,W) in [-1,1]."""
         clip = self.clips[window.row]
         frames = read_clip(clip, self.sampling.indices(clip)[window.start : window.start + window.length])
-        return to_tensor(resize_crop(frames, self.resolution, self.zoom))
+        return to_tensor(look(frames, self.resolution, window.view or View(zoom=self.zoom)))
 
 
 class LatentSource:
@@ -92,7 +93,7 @@ class LatentSource:
         clip_id = self.clips[window.row].clip_id
         if clip_id in self.cache.failed:
             raise MediaError("unreadable", self.cache.failed[clip_id])
-        return self.cache.window(clip_id, window.start, window.length)
+        return self.cache.window(clip_id, window.start, window.length, window.view)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from video_vae.config import Stage
+from video_vae.config import Data, Stage
+from video_vae.data.view import View
 from video_vae.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,11 @@ def draw(*key: int | str) -> int:
 def draw_below(bound: int, *key: int | str) -> int:
     """Return an integer in [0, bound), uniform (to 2**-63 * bound) and a pure function of the key."""
     return draw(*key) * bound >> 63
+
+
+def draw_share(*key: int | str) -> float:
+    """Return a number in [0, 1), uniform and a pure function of the key."""
+    return (draw(*key) >> 10) / 2**53
 
 
 def steps_of(stage: Stage, num_clips: int) -> int:
@@ -52,6 +58,8 @@ class Window:
     """First frame."""
     length: int
     """Number of frames."""
+    view: View | None = None
+    """Which part of the frames; None for the centre, as scores see it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +81,24 @@ class StagePlan:
         stage: settings of the stage.
         frames: frames of each clip of the training table, at the data's frame interval.
         videos: whether each clip is a video.
+        data: how training looks at the frames (`crop`, `scales`, `flip`); by default as scores do.
 
     Raises:
         UserError: if no clip is long enough for the stage's shortest length.
     """
 
-    def __init__(self, *, seed: int, name: str, stage: Stage, frames: Sequence[int], videos: Sequence[bool]) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        name: str,
+        stage: Stage,
+        frames: Sequence[int],
+        videos: Sequence[bool],
+        data: Data | None = None,
+    ) -> None:
         self.key = (seed, name)
+        self._data = data or Data()
         self.name = name
         self.image_share = stage.image_share
         self.num_clips = len(frames)
@@ -128,7 +147,15 @@ class StagePlan:
             short = bisect_right(self._lengths, shape.length - 1)
             row = self._rows[short + draw_below(len(self._rows) - short, *key, "clip")]
         start = draw_below(self._frames[row] - shape.length + 1, *key, "start")
-        return Window(row=row, start=start, length=shape.length)
+        return Window(row=row, start=start, length=shape.length, view=self._view(*key))
+
+    def _view(self, *key: int | str) -> View | None:
+        data = self._data
+        flip = data.flip and draw_share(*key, "flip") < 0.5
+        if data.crop == "center":
+            return View(zoom=data.zoom, flip=True) if flip else None
+        zoom = data.scales[draw_below(len(data.scales), *key, "scale")]
+        return View(zoom=zoom, place=(draw_share(*key, "top"), draw_share(*key, "left")), flip=flip)
 
     def noise_seed(self, step: int, position: int, use: str) -> int:
         """Return the seed of the noise at a position; `use` tells the spatial and the temporal posterior apart."""

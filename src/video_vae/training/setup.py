@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from video_vae.config import Columns, Config, Stage, StageName
+from video_vae.config import Columns, Config, Data, Stage, StageName
 from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
@@ -46,6 +46,8 @@ FREE_SETTINGS = frozenset(
     }
 )
 """Settings of a stage that may change between a training's starts: they do not shape its weights."""
+NAMED = 5
+"""Most clips that a warning names."""
 DEFAULT_LPIPS = Path("resources/lpips")
 
 
@@ -89,9 +91,11 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     train, valid = ranks.broadcast(_tables(inputs, config.data.columns) if ranks.is_main else None)
     vae = _model(config, inputs)
     cache = _cache(config, stage, inputs, vae)
+    if ranks.is_main:
+        _warn_of_enlarged(train, config.data)
     source = _source(train, cache, config)
     videos = [clip.kind == "video" for clip in train]
-    plan = StagePlan(seed=config.seed, name=name, stage=stage, frames=source.frames, videos=videos)
+    plan = StagePlan(seed=config.seed, name=name, stage=stage, frames=source.frames, videos=videos, data=config.data)
     steps = steps_of(stage, len(train))
     loss = StageLoss(vae, stage, spatial_sample=config.spatial.sample, perceptual=_perceptual(name, stage, inputs)).to(
         ranks.device
@@ -165,6 +169,9 @@ def _cache(config: Config, stage: Stage, inputs: Inputs, vae: VideoAutoencoderKL
         resolution=config.data.resolution,
         zoom=config.data.zoom,
         sampling=Sampling.of(config.data),
+        crop=config.data.crop,
+        scales=config.data.scales,
+        flip=config.data.flip,
     )
 
 
@@ -192,7 +199,10 @@ def _validator(
     if not valid:
         log.warning("no held-out clips: nothing is validated; give them by --valid-path")
         return None
-    known = cache is not None and all(clip.clip_id in cache or clip.clip_id in cache.failed for clip in valid)
+    centre = config.data.crop == "center"  # as scores see the clips
+    known = (
+        centre and cache is not None and all(clip.clip_id in cache or clip.clip_id in cache.failed for clip in valid)
+    )
     source = _source(valid, cache if known else None, config)
     pixels = _source(valid, None, config)
     return Validator(
@@ -211,7 +221,12 @@ def _identity(
         "format": STATE_FORMAT,
         "stage": [name, loss.stage.model_dump(mode="json", exclude=set(FREE_SETTINGS))],
         "seed": config.seed,
-        "data": [list(config.data.resolution), config.data.zoom, *Sampling.of(config.data).identity()],
+        "data": [
+            list(config.data.resolution),
+            config.data.zoom,
+            *Sampling.of(config.data).identity(),
+            *_views(config.data),
+        ],
         "clips": [[clip.clip_id, clip.source_id, clip.start_frame, clip.num_frames, clip.kind] for clip in train],
         "net": fresh if inputs.init_from is None else sha256_path(inputs.init_from),
         "scaling_factor": vae.config["scaling_factor"],
@@ -219,6 +234,29 @@ def _identity(
         "latents": None if cache is None else sorted(cache.dtypes),
         "lpips": None if loss.perceptual is None else weights_sha256(loss.perceptual.state_dict()),
     }
+
+
+def _views(data: Data) -> list[Any]:
+    """What trainings that see other than the centre are named by as well."""
+    return [] if data.crop == "center" and not data.flip else [data.crop, list(data.scales), data.flip]
+
+
+def _warn_of_enlarged(clips: Sequence[Clip], data: Data) -> None:
+    """Name the clips that are smaller than what the model sees of them."""
+    zoom = max(data.scales) if data.crop == "random" else data.zoom
+    height, width = data.resolution
+    small = [clip.clip_id for clip in clips if zoom * max(height / clip.height, width / clip.width) > 1]
+    if small:
+        log.warning(
+            "%d of %d clips are enlarged, since they have fewer pixels than the model sees of them (%dx%d, enlargement "
+            "%g): %s",
+            len(small),
+            len(clips),
+            height,
+            width,
+            zoom,
+            ", ".join(small[:NAMED]) + (", ..." if len(small) > NAMED else ""),
+        )
 
 
 def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], cache: LatentCache | None) -> dict[str, Any]:
