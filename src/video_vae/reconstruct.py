@@ -36,6 +36,7 @@ from video_vae.data.table import Clip
 from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
+from video_vae.metrics.pixel import psnr
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.reconstruction import one_video
@@ -104,7 +105,10 @@ def run(args: argparse.Namespace) -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     check_form(args)
-    (_reconstruct_clips if args.model is None else one_video.run)(args)
+    if args.model is None:
+        _reconstruct_clips(args)
+    else:
+        one_video.run(args, psnr)
 
 
 def _reconstruct_clips(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from video_vae.config import Config
 from video_vae.data.content import MediaError
@@ -20,7 +21,6 @@ from video_vae.data.transform import Frames, pad_to_multiple
 from video_vae.data.video import MediaInfo, iterate_frames, probe
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
-from video_vae.metrics.pixel import psnr
 from video_vae.progress import progress
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.options import set_cuts, with_options
@@ -42,7 +42,11 @@ class Summary:
     seconds: float
 
 
-def run(args: argparse.Namespace) -> None:
+Score = Callable[[Tensor, Tensor], Tensor]
+"""PSNR of each frame (T,), of float (T,3,H,W) in [0,1]: the metrics stand above this package."""
+
+
+def run(args: argparse.Namespace, psnr: Score) -> None:
     """Reconstruct the video that was named, and print what came of it."""
     source = Path(args.config).expanduser()
     output = args.output or Path(f"{source.stem}_rec.mp4")
@@ -57,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     overlap = config.reconstruction.overlap_frames
     variants = ModelVariants(model=model, device=device, seed=seed, overlap=overlap, names=("ori", "rec"))
     with progress(total=info.num_frames, desc=f"reconstruct {source.name}", unit="frames") as bar:
-        made = reconstruct_video(source, info, output, variants, bar.update)
+        made = reconstruct_video(source, info, output, variants, psnr, bar.update)
     size = f"{made.width}x{made.height}"
     sys.stdout.write(f"{output}: {made.frames} frames, {size}, PSNR {made.psnr:.2f} dB, {made.seconds:.1f} s\n")
 
@@ -92,7 +96,12 @@ def check_output(source: Path, output: Path) -> None:
 
 
 def reconstruct_video(
-    source: Path, info: MediaInfo, output: Path, variants: ModelVariants, on_frames: Callable[[int], Any]
+    source: Path,
+    info: MediaInfo,
+    output: Path,
+    variants: ModelVariants,
+    psnr: Score,
+    on_frames: Callable[[int], Any],
 ) -> Summary:
     """Write the reconstruction of a whole video at its own size; `on_frames` is told of the frames done.
 
@@ -115,7 +124,7 @@ def reconstruct_video(
                     originals.append(cut)
                     continue
                 writer.write(cut)
-                scores += _psnr(originals, cut)
+                scores += psnr(*_pair(originals, cut)).tolist()
                 on_frames(len(cut))
     except MediaError as error:
         raise UserError(f"{source} is {error}; `ffmpeg -i {source} new.mp4` often mends it") from None
@@ -145,9 +154,8 @@ def _pieces(source: Path, info: MediaInfo) -> Iterator[Frames]:
         yield np.stack(piece)
 
 
-def _psnr(originals: list[Frames], made: Frames) -> list[float]:
-    """Score frames against the first originals that wait for them, which are then taken away."""
+def _pair(originals: list[Frames], made: Frames) -> Iterator[Tensor]:
+    """Take the originals of some frames from those that wait; return both, float (T,3,H,W) in [0,1]."""
     waiting = originals[0] if len(originals) == 1 else np.concatenate(originals)
     originals[:] = [waiting[len(made) :]] if len(waiting) > len(made) else []
-    pair = (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 for frames in (waiting[: len(made)], made))
-    return [float(value) for value in psnr(*pair)]
+    return (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 for frames in (waiting[: len(made)], made))
