@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,18 @@ def test_the_card_tells_data_recipe_weights_licence_and_limits(exported: Path, t
     assert "AutoencoderKL`, refuses this folder" in said["Use"] and "VideoAutoencoderKL.from_pretrained" in said["Use"]
     with pytest.raises(ValueError, match="VideoAutoencoderKL"):
         AutoencoderKL.from_pretrained(exported, low_cpu_mem_usage=False)
+
+
+def test_the_card_says_where_held_out_clips_are_pieces_of_what_was_trained_on(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "results", tmp_path / "results")
+    record = tmp_path / "results/mine/stage2/run.json"
+    values = json.loads(record.read_text(encoding="utf-8"))
+    assert values["not_held_out_by_source"] == 0
+    record.write_text(json.dumps(values | {"not_held_out_by_source": 1}), encoding="utf-8")
+    model, output = tmp_path / "results/mine/stage2/model", tmp_path / "my_model"
+    assert main(["export", str(model), "--format", "diffusers", "--output", str(output)]) == 0
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert "(not held out by source: 1 of them come from files that are also trained on)" in card
 
 
 def test_the_five_lines_of_the_readme_load_it_back(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

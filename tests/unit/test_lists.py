@@ -224,7 +224,10 @@ def test_lists_that_cannot_be_read_name_the_cure(folder: Path, name: str, conten
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("videoID,url\nnone,https://host/1\n", "row 2: no such file, with the ending of a video or without"),
+        (
+            'videoID,url,timestamp\nnone,https://host/1,"[[0, 1], [1, 2]]"\n',
+            "row 2: no such file, with the ending of a video or without",
+        ),
         ("path\nC:\\clips\\a.mp4\n", "row 2: a path of another computer; copy the clips here"),
         ("path,start,end\na.mp4,1,0.4\na.mp4,0,1\n", "row 2: end ends at 0.4, not after its start, 1"),
         ("path,start,end\na.mp4,one,2\na.mp4,0,1\n", "row 2: start is 'one', not a time in seconds"),
@@ -233,7 +236,8 @@ def test_lists_that_cannot_be_read_name_the_cure(folder: Path, name: str, conten
     ],
 )
 def test_rows_that_cannot_be_used_say_why(folder: Path, content: str, reason: str) -> None:
-    assert reason in read(folder, "rows.csv", content).rejected[0].detail
+    rejected = read(folder, "rows.csv", content).rejected
+    assert len(rejected) == 1 and reason in rejected[0].detail
 
 
 def test_bytes_in_a_table_are_refused_by_their_row(folder: Path) -> None:

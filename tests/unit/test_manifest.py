@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from clips import turn, write_video
+from video_vae.cli import main
 from video_vae.config import Data, Split
 from video_vae.data.candidates import Found, Rejected
 from video_vae.data.manifest import build_manifest
@@ -231,6 +232,17 @@ def test_where_nothing_is_left_to_hold_out_the_reasons_are_written_and_said(vide
         assert not (tmp_path / "out" / "manifest.csv").exists()
         (tmp_path / "clips" / "sub-a.mp4").unlink(missing_ok=True)
     assert "; 1 were rejected: 1 unreadable (rejected.csv tells more)" in done.stderr
+
+
+def test_a_table_with_one_file_on_both_sides_is_warned_of(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ("path,start_frame,num_frames,split", f"{videos}/a.mp4,0,10,train", f"{videos}/a.mp4,10,10,test")
+    table = write_csv(tmp_path / "clips.csv", *rows)
+    settings = f'{{"data": {{"sources": ["{table}"], "min_frames": 5, "min_size": 32}}}}'
+    assert main(["manifest", settings, "--output-dir", str(tmp_path / "out"), "--workers", "1"]) == 0
+    said = f"1 of 1 held-out clips come from files that are also trained on ({videos}/a.mp4)"
+    assert f"not held out by source: {said}" in capsys.readouterr().err
 
 
 def test_nothing_usable_names_the_reasons(tmp_path: Path) -> None:

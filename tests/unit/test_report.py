@@ -30,7 +30,10 @@ from video_vae.report.answer import answer
 from video_vae.report.compare import Row, paired_difference
 from video_vae.report.experiments import setting_differences
 from video_vae.report.graph import draw_graph, layers, parse_dot, positions, reduced
+from video_vae.report.html import environment
 from video_vae.report.players import chosen_clips
+from video_vae.report.reproducibility import data_section
+from video_vae.report.sections import head
 from video_vae.report.strips import ERROR_CEILING, error_colours, error_map, spread
 from video_vae.report.style import save_figure
 from video_vae.report.tables import load_results
@@ -342,3 +345,21 @@ def test_time_is_written_for_people(seconds: float, text: str) -> None:
 )
 def test_ticks_are_short(value: float, text: str) -> None:
     assert compact(value) == text
+
+
+def test_clips_of_files_that_are_trained_on_too_are_not_held_out_by_source(
+    built: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert "ot held out by source" not in built[0].read_text(encoding="utf-8")
+    data = tmp_path / "demo" / "data"
+    shutil.copytree(built[1] / "demo" / "data", data)
+    shutil.copy(built[1] / "metrics.csv", tmp_path)
+    tables = [pd.read_csv(data / f"{side}.csv") for side in ("train", "test")]
+    tables[0].loc[0, "source_id"] = tables[1].loc[0, "source_id"]
+    tables[0].to_csv(data / "train.csv", index=False)
+    results = load_results(parse_config(built_config()), tmp_path)
+    said = dict(head(results)["facts"])["Held-out clips"]
+    assert said.endswith(", not held out by source: 1 of them is trained on too")
+    path = tables[1].loc[0, "path"]
+    context = {"data": data_section(results)}
+    assert f"<code>{path}</code>" in environment().get_template("data.html").render(context)

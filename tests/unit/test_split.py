@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from video_vae.config import Split
-from video_vae.data.split import assign_split, cut_segments
+from video_vae.data.split import assign_split, cut_segments, neighbours_warning
 from video_vae.data.table import Clip
 from video_vae.errors import UserError
 
@@ -80,3 +80,14 @@ def test_segments_cover_a_video_without_gap_or_overlap(frames: int, lengths: lis
     pieces = cut_segments(row("a", start=5, frames=frames), 64, shortest=17)
     assert [piece.num_frames for piece in pieces] == lengths
     assert [piece.start_frame for piece in pieces] == [5 + sum(lengths[:index]) for index in range(len(lengths))]
+
+
+def test_held_out_clips_of_files_that_are_trained_on_are_named() -> None:
+    clips = assign_split([row(f"video{index}") for index in range(40)], Split(test_fraction=0.25), seed=1)
+    sides = [[clip for clip in clips if clip.split == side] for side in ("train", "test")]
+    assert neighbours_warning(*sides) == ""
+    train = [row(f"film{index}.mp4", split="train") for index in range(7)]
+    test = [row(f"film{index}.mp4", 64, split="test") for index in range(7)]
+    assert "not held out by source: 7 of 7 held-out clips" in neighbours_warning(train, test)
+    assert "(film0.mp4, film1.mp4, film2.mp4, film3.mp4, film4.mp4 and 2 more)" in neighbours_warning(train, test)
+    assert "1 of 7 held-out clips" in neighbours_warning(train[:1], test)

@@ -103,8 +103,11 @@ class ClipList:
             yield Rejected(path=unfound(path), reason="unreadable", detail=f"{where}: {error}")
             return
         for path in paths:
-            for part, text in zip(parts, texts, strict=True):
-                yield self._item(path, where, replace(known, part=part, text=text), meaning.addresses)
+            item = self._item(path, where, known, meaning.addresses)
+            if isinstance(item, Rejected):
+                yield item
+            else:
+                yield from (replace(item, part=part, text=text) for part, text in zip(parts, texts, strict=True))
 
     def _item(self, given: str, where: str, known: Candidate, addresses: str) -> Item:
         """Find the file of a row, or say why there is none; `addresses` is the column that it may be fetched by."""

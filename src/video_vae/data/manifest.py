@@ -25,7 +25,7 @@ from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
 from video_vae.data.sampling import Sampling
 from video_vae.data.sources import collect
-from video_vae.data.split import assign_split, cut_segments
+from video_vae.data.split import assign_split, cut_segments, neighbours_warning
 from video_vae.data.table import SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo
 from video_vae.errors import UserError, one_line
@@ -283,9 +283,9 @@ def run(args: argparse.Namespace) -> None:
         "manifest", config, read, outputs=tables, started=started, clips=len(clips), rejected=len(rejected)
     )
     write_json_atomic(folder / RECORD, record)
-    both = {clip.source_id for clip in sides["train"]} & {clip.source_id for clip in sides["test"]}
-    if both:
-        log.info("%d files have clips on both sides of the split: results say less about unseen videos", len(both))
+    warning = neighbours_warning(sides["train"], sides["test"])
+    if warning:
+        log.warning("%s", one_line(warning))
     if found.skipped:
         log.info("%d other files in the folders are not videos or images", found.skipped)
     sys.stdout.write(

@@ -13,6 +13,9 @@ from video_vae.errors import UserError
 
 Unit = list[Clip]
 
+MAX_NAMED = 5
+"""Files named in a warning."""
+
 
 def cut_segments(clip: Clip, length: int, shortest: int) -> list[Clip]:
     """Cut a video into pieces of `length` frames; a last piece shorter than `shortest` joins the one before."""
@@ -106,3 +109,23 @@ def _check(clips: Sequence[Clip], split: Split, *, tabled: bool) -> None:
         elif split.by == "source":
             cure = "set data.split.by to segment, or add clips" if what == "video" else "add images"
         raise UserError(f"no {what} is left {purpose} ({len(counted)} usable in all); {cure}")
+
+
+def not_held_out_by_source(train: Sequence[Clip], test: Sequence[Clip]) -> list[Clip]:
+    """List the held-out clips that come from a file that is also trained on."""
+    trained = {clip.source_id for clip in train}
+    return [clip for clip in test if clip.source_id in trained]
+
+
+def neighbours_warning(train: Sequence[Clip], test: Sequence[Clip]) -> str:
+    """Say that held-out clips are pieces of files that are also trained on, and of which; empty where none is."""
+    shared = not_held_out_by_source(train, test)
+    if not shared:
+        return ""
+    files = sorted({clip.path for clip in shared})
+    named = ", ".join(files[:MAX_NAMED]) + (f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else "")
+    return (
+        f"not held out by source: {len(shared)} of {len(test)} held-out clips come from files that are also trained on "
+        f"({named}), so their scores say little about unseen videos; give whole files to one side in the table's split "
+        "column, or set data.split.by: source"
+    )

@@ -230,8 +230,12 @@ def _data(origin: Origin, config: Config) -> str:
     ]
     every = "" if config.data.fps is None else f", resampled to {config.data.fps:g} frames per second"
     every += f", every {config.data.frame_interval} frames" if config.data.frame_interval > 1 else ""
+    shared = last.get("not_held_out_by_source")
+    held_out = f"{last.get('held_out_clips', '?')} held out"
+    if shared:
+        held_out += f" (not held out by source: {shared} of them come from files that are also trained on)"
     return (
-        f"{last.get('clips', '?')} training clips and images, {last.get('held_out_clips', '?')} held out, seen at "
+        f"{last.get('clips', '?')} training clips and images, {held_out}, seen at "
         f"{height}x{width} pixels{every}. Tables of the clips: {', '.join(tables)}."
     )
 

@@ -56,10 +56,11 @@ def render(
         "style": _palette() + _asset("page.css"),
         "scripts": [_asset(name) for name in SCRIPTS],
     }
-    return _environment().get_template("report.html").render(context)
+    return environment().get_template("report.html").render(context)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what renders the templates of the page."""
     return Environment(
         loader=PackageLoader("video_vae.report", "templates"),
         autoescape=True,

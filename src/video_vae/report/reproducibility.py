@@ -14,7 +14,7 @@ from video_vae.config.files import is_json_text
 from video_vae.report import figures, key_facts, provenance_view
 from video_vae.report.graph import Graph, draw_graph, layers, parse_dot
 from video_vae.report.published import PUBLISHED, SOURCE
-from video_vae.report.sections import FigureWriter, flow_names, spatial_name
+from video_vae.report.sections import FigureWriter, flow_names, shared_sources, spatial_name
 from video_vae.report.tables import Results, Run
 from video_vae.report.terms import METRICS, counted, duration, number, stage_label
 
@@ -34,6 +34,7 @@ def data_section(results: Results) -> dict[str, Any]:
     reasons = rejected["reason"].value_counts() if "reason" in rejected else pd.Series(dtype=int)
     return {
         "summary": summary,
+        "shared": shared_sources(results),
         "clips": [_clip_row(row) for _, row in manifest.head(LISTED).iterrows()],
         "clips_total": len(manifest),
         "rejected": rejected.head(LISTED).to_dict("records"),

@@ -67,7 +67,18 @@ def _held_out(results: Results) -> str:
     text = f"{len(test):,}"
     if "source_id" in test:
         text += f" from {counted(test['source_id'].nunique(), 'source')}"
+    shared = shared_sources(results)
+    if shared:
+        text += f", not held out by source: {len(shared)} of them {'is' if len(shared) == 1 else 'are'} trained on too"
     return text
+
+
+def shared_sources(results: Results) -> list[str]:
+    """List the files that have clips on both sides of the split."""
+    train, test = results.train, results.test
+    if not all("source_id" in table and "path" in table for table in (train, test)):
+        return []
+    return sorted(set(test.loc[test["source_id"].isin(set(train["source_id"])), "path"].astype(str)))
 
 
 def spatial_name(results: Results) -> str:

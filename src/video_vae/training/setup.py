@@ -13,9 +13,10 @@ import torch
 from video_vae.config import Columns, Config, Data, Stage, StageName
 from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
+from video_vae.data.split import neighbours_warning, not_held_out_by_source
 from video_vae.data.table import Clip
 from video_vae.distributed.ranks import Ranks
-from video_vae.errors import UserError
+from video_vae.errors import UserError, one_line
 from video_vae.latents.cache import LatentCache
 from video_vae.losses import PerceptualLoss
 from video_vae.models.video import VideoAutoencoderKL
@@ -134,8 +135,12 @@ def _tables(inputs: Inputs, columns: Columns) -> tuple[list[Clip], list[Clip]]:
     if not train:
         raise UserError(f"{inputs.train} holds held-out clips only (split: test); give the table of training clips")
     if inputs.valid is None:
-        return train, [clip for clip in rows if clip.split == "test"]
-    return train, [clip for clip in read_table(inputs.valid, columns) if clip.split != "train"]
+        valid = [clip for clip in rows if clip.split == "test"]
+    else:
+        valid = [clip for clip in read_table(inputs.valid, columns) if clip.split != "train"]
+    if warning := neighbours_warning(train, valid):
+        log.warning("%s", one_line(warning))
+    return train, valid
 
 
 def _model(config: Config, inputs: Inputs) -> VideoAutoencoderKL:
@@ -277,6 +282,7 @@ def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], cache: Late
         "epochs": epochs,
         "clips": len(train),
         "held_out_clips": len(valid),
+        "not_held_out_by_source": len(not_held_out_by_source(train, valid)),
         "cached_latents": cache is not None,
         "parameters": sum(value.numel() for value in task.loss.vae.parameters()),
         "trained_parameters": sum(value.numel() for value in trained.values()),
