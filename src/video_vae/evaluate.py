@@ -31,6 +31,7 @@ from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
+from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.metrics.conditions import clip_sources, conditions, made_by, wanted_clips
 from video_vae.metrics.flow import load_flow
 from video_vae.metrics.fvd import ClipFeatures, FeatureNet, clip_features, summarize_fvd
@@ -118,6 +119,7 @@ def run(args: argparse.Namespace) -> None:
     started = time.time()
     # the ranges are the config's
     parse_config({"evaluation": {name: getattr(args, name) for name in ("fvd_frames", "bootstrap")}}, "options")
+    _check_places(args)
     # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
@@ -264,6 +266,16 @@ def _write_record(args: argparse.Namespace, tools: Tools, pairing: Pairing, star
     written = {name: args.output_dir / name for name in (FRAMES, CLIPS, SUMMARY)}
     record = run_record("evaluate", settings, read, outputs=written, started=started, **counts)
     write_json_atomic(args.output_dir / RECORD, record)
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Refuse what others put where the scores go, before anything is scored."""
+    summary = ("conditions", "variants")
+    if args.output is not None:
+        check_places({args.output: summary})
+    if args.output_dir is not None:
+        tables = {args.output_dir / CLIPS: ("variant", "clip_id"), args.output_dir / FRAMES: ("variant", "clip_id")}
+        check_places({**tables, args.output_dir / SUMMARY: summary, args.output_dir / RECORD: RECORD_TRAITS})
 
 
 def _names(clip: Path) -> list[str]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import difflib
 import errno
 import fcntl
+import filecmp
 import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from pathlib import Path
+
+from video_vae.errors import UserError
+from video_vae.foreign import raise_if_foreign, traits_of
 
 HELD = ".held"
 """File in a scratch folder that its process keeps locked, so that others see whether it still lives."""
@@ -108,27 +112,88 @@ def walk(folder: str | Path, on_error: Callable[[OSError], None] | None = None) 
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, known: bool | Collection[str] = False) -> Iterator[Path]:
     """Yield a free path beside `path`; what the caller writes there (file or folder) replaces `path` on success.
 
-    The yielded name keeps the suffixes of `path`, so that writers which go by them work. On an exception whatever was
-    written aside is removed and `path` is as it was before. What a killed process left aside is removed by the next one
-    that writes `path`.
+    Only what this project wrote is replaced: a file of another kind is refused, and what else lies in a folder stays
+    there, beside the files that are written. The yielded name keeps the suffixes of `path`, so that writers which go by
+    them work. On an exception whatever was written aside is removed and `path` is as it was before. What a killed
+    process left aside is removed by the next one that writes `path`.
+
+    Args:
+        path: the file or folder to write.
+        known: what has the name of a new file is replaced unseen: all of it, where the place is this project's own,
+            such as a cache, or these files of the folder.
 
     Raises:
         OSError: where the disk takes no file; it names `path`, whichever library wrote.
+        UserError: if something lies there that this project did not write.
     """
-    target = Path(path)
+    target = output_place(Path(path))
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(target.parent, f".{target.name[:40]}") as aside:
             written = aside / target.name
             yield written
             _settle(written, target.parent.stat().st_mode & 0o666)
-            if target.is_dir() and not target.is_symlink():
-                target.replace(aside / f"{target.name}.old")
-            written.replace(target)
+            if written.is_dir():
+                _put_folder(written, target, aside, known)
+            else:
+                if not known:
+                    _check_replaced(target, written)
+                written.replace(target)
             _flush_folder(target.parent)
+
+
+def output_place(path: Path) -> Path:
+    """Return the path to write: of a folder that is a link, where it leads.
+
+    Raises:
+        UserError: if it is the folder that this process runs in, or one above it.
+    """
+    if not path.is_dir():
+        return path
+    target = path.resolve()
+    if target in (Path.cwd(), *Path.cwd().parents):
+        raise UserError(f"{path} is the folder that this runs in, or one above it; name one of its own to write")
+    return target if path.is_symlink() or path.name in ("", "..") else path
+
+
+def _check_replaced(target: Path, written: Path) -> None:
+    """Refuse to replace what this project did not write, unless it is the same anyway."""
+    if target.exists() and not (target.is_file() and filecmp.cmp(target, written, shallow=False)):
+        raise_if_foreign(target, traits_of(written))
+
+
+def _put_folder(written: Path, target: Path, aside: Path, known: bool | Collection[str]) -> None:
+    """Put a folder in its place as a whole, or, where other files lie there, its files one by one, JSON last."""
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file, and a folder is to be written; name a folder")
+    new, old = _files_below(written), _files_below(target)
+    for name in new:
+        if known is not True and not (known and str(name) in known):
+            _check_replaced(target / name, written / name)
+    if old <= new:
+        if target.is_dir():
+            target.replace(aside / f"{target.name}.old")
+        written.replace(target)
+        return
+    for name in sorted(new, key=lambda name: (name.suffix == ".json", name)):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (written / name).replace(target / name)
+    _flush_folder(target)
+
+
+def _files_below(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+def remove_written(folder: Path, names: Iterable[str]) -> None:
+    """Remove the files of these names from a folder, and the folder if nothing else lies in it."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager
@@ -218,6 +283,8 @@ def _hold(folder: Path) -> int | None:
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
         try:
+            if not (folder / HELD).exists() and any(folder.iterdir()):  # somebody else's
+                return None
             lock = os.open(folder / HELD, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:  # removed in between
             continue

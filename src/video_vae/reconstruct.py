@@ -36,13 +36,14 @@ from video_vae.data.table import Clip
 from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
+from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.metrics.pixel import psnr
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.reconstruction import one_video
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import ClipReconstructor
-from video_vae.reconstruction.index import OutputPaths, beside, write_failed, write_index
+from video_vae.reconstruction.index import FAILED_COLUMNS, OutputPaths, beside, index_columns, write_failed, write_index
 from video_vae.reconstruction.options import check_form, set_cuts, with_options
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
@@ -125,6 +126,8 @@ def _reconstruct_clips(args: argparse.Namespace) -> None:
     clips = table[args.shard :: args.shards]
     with started_ranks(args.device, TIMEOUT) as ranks:
         reconstructor = _maker(args, config, ranks)
+        if ranks.is_main:
+            _check_places(args, reconstructor, clips)
         if ranks.is_main and args.shard == 0:
             _discard_others(reconstructor.paths, table)
         outcome = _merged(ranks.gather(_make_clips(reconstructor, clips[ranks.rank :: ranks.world_size], ranks)))
@@ -180,6 +183,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items() if not key.startswith("_")}
     return value
+
+
+def _check_places(args: argparse.Namespace, reconstructor: ClipReconstructor, clips: Sequence[Clip]) -> None:
+    """Refuse what others put where the clips and their lists go, before any is made."""
+    index = _index(args)
+    lists = {index: index_columns(reconstructor.variants.names), beside(index, "failed.csv"): FAILED_COLUMNS}
+    check_places({**lists, beside(index, RECORD): RECORD_TRAITS})
+    for clip in clips:
+        reconstructor.paths.check_places(clip.clip_id)
 
 
 def _discard_others(paths: OutputPaths, table: Sequence[Clip]) -> None:

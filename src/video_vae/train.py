@@ -25,7 +25,7 @@ from video_vae.distributed.ranks import started_ranks
 from video_vae.errors import UserError
 from video_vae.provenance import recorded, run_record
 from video_vae.training.checkpoint import CheckpointStore
-from video_vae.training.export import export
+from video_vae.training.export import check_places, export
 from video_vae.training.journal import Journal
 from video_vae.training.setup import DEFAULT_LPIPS, Inputs, Setup, set_up
 from video_vae.training.trainer import Trainer
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     started, began = time.time(), time.monotonic()
     config = _config(args.config, args.experiment)
     deadline = _deadline(args, began)
+    check_places(args.output)
     inputs = Inputs(
         train=args.data_path,
         valid=args.valid_path,

@@ -13,6 +13,7 @@ import pytest
 from safetensors import SafetensorError
 
 from video_vae.cli import DISK_STATUS, _guarded
+from video_vae.errors import UserError
 from video_vae.files import atomic_path, clear_scratch, scratch_folder, sha256_file, temporary_folder
 
 HALF = """
@@ -115,23 +116,56 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_a_finished_write_replaces_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "new" / "clip.mp4"
-    for content in ("first", "second"):
+    target = tmp_path / "new" / "scores.csv"
+    for content in ("clip,psnr\na,1\n", "clip,psnr\nb,2\n"):
         with atomic_path(target) as aside:
-            assert aside.suffix == ".mp4"  # writers choose the format by it
+            assert aside.suffix == ".csv"  # writers choose the format by it
             aside.write_text(content)
-    assert target.read_text() == "second"
-    assert [path.name for path in target.parent.iterdir()] == ["clip.mp4"]
+    assert target.read_text() == "clip,psnr\nb,2\n"
+    assert [path.name for path in target.parent.iterdir()] == ["scores.csv"]
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_a_folder_is_replaced_beside_what_others_put_there(tmp_path: Path, known: bool) -> None:
     target = tmp_path / "model"
-    for name in ("old.txt", "new.txt"):
-        with atomic_path(target) as aside:
+    for number in (1, 2):
+        with atomic_path(target, known=known) as aside:
             aside.mkdir()
-            (aside / name).write_text(name)
-    assert [path.name for path in target.iterdir()] == ["new.txt"]
+            (aside / "values.json").write_text(f'{{"number": {number}}}')
+        assert (target / "values.json").read_text() == f'{{"number": {number}}}'
+        (target / "notes.txt").write_text("mine")
+    assert sorted(path.name for path in target.iterdir()) == ["notes.txt", "values.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("a.json", '{"mine": 1}', '{"psnr": 1}'),
+        ("a.json", "[1, 2]", '{"psnr": 1}'),
+        ("a.csv", "path,text\n", "clip_id,path,frames,height\n"),
+        ("a.jsonl", '{"role": "user"}\n', '{"step": 1, "time": 2}\n'),
+        ("a.md", "# Mine\n", "# Card\n"),
+        ("a.html", "<html>", '<meta name="generator" content="video-vae 1">'),
+        ("a.dat", "x", "y"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, old: str, new: str) -> None:
+    (tmp_path / name).write_text(old)
+    with pytest.raises(UserError, match="was not written by this command"), atomic_path(tmp_path / name) as aside:
+        aside.write_text(new)
+    assert (tmp_path / name).read_text() == old
+    with atomic_path(tmp_path / name, known=True) as aside:
+        aside.write_text(new)
+    assert (tmp_path / name).read_text() == new
+
+
+def test_an_empty_file_and_the_same_content_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "made").touch()  # as mktemp leaves it
+    for content in ("x", "x"):
+        with atomic_path(tmp_path / "made") as aside:
+            aside.write_text(content)
+    assert (tmp_path / "made").read_text() == "x"
 
 
 def test_files_made_private_by_their_writer_become_readable(tmp_path: Path) -> None:

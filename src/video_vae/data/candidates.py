@@ -52,6 +52,10 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+REJECTED = ("path", "reason", "detail")
+"""Columns of rejected.csv."""
+
+
 def rejections(rows: Sequence[Rejected]) -> Iterator[tuple[str, str, str]]:
     """Yield the rows of rejected.csv in a fixed order."""
     for row in sorted(rows, key=lambda item: (item.path, item.reason, item.detail)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from video_vae.config import load_config
 from video_vae.data.packages import LISTING, check_folder, fetch
 from video_vae.errors import UserError
+from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 
 
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
     if args.name not in resources:
         raise UserError(f"resources has no {args.name!r}; it has {', '.join(sorted(resources))}")
     output = args.output or Path("resources") / args.name
+    check_places({output / RECORD: RECORD_TRAITS})
     fetch(resources[args.name], output)
     files = Part(output, [LISTING, *check_folder(output)])
     record = run_record("fetch", config, outputs={"files": files}, started=started, package=args.name)

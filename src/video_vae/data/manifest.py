@@ -17,7 +17,7 @@ from math import isclose
 from pathlib import Path
 
 from video_vae.config import Columns, Data, load_config
-from video_vae.data.candidates import Candidate, Found, Rejected, rejections
+from video_vae.data.candidates import REJECTED, Candidate, Found, Rejected, rejections
 from video_vae.data.content import MediaError, Reason
 from video_vae.data.packages import LISTING
 from video_vae.data.parts import frames_of, seconds_of
@@ -26,9 +26,10 @@ from video_vae.data.probing import Outcome, probe_remembering
 from video_vae.data.sampling import Sampling
 from video_vae.data.sources import collect
 from video_vae.data.split import assign_split, cut_segments, neighbours_warning
-from video_vae.data.table import SAFE_ID, Clip, write_rows, write_table
+from video_vae.data.table import COLUMNS, SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo
 from video_vae.errors import UserError, one_line
+from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, run_record, write_json_atomic
 
 log = logging.getLogger(__name__)
@@ -268,16 +269,18 @@ def run(args: argparse.Namespace) -> None:
     data = config.data
     found = collect(data.sources, data.packages, args.packages_dir, data.root, data.columns)
     folder: Path = args.output_dir
+    tables = {side: folder / f"{side}.csv" for side in ("manifest", "rejected", "train", "test")}
+    check_places({path: COLUMNS if name != "rejected" else REJECTED for name, path in tables.items()})
+    check_places({folder / RECORD: RECORD_TRAITS})
     clips, rejected = look_through(found, data, args.workers, folder / PROBED)
     # first of all: where too little is left, the reasons are what is wanted
-    write_rows(folder / "rejected.csv", ("path", "reason", "detail"), rejections(rejected))
+    write_rows(tables["rejected"], REJECTED, rejections(rejected))
     _log_rejected(rejected)
     clips = hold_out(clips, found, data, config.seed, rejected)
     sides = {side: [clip for clip in clips if clip.split == side] for side in ("train", "test")}
     for side, members in sides.items():
-        write_table(folder / f"{side}.csv", members)
-    write_table(folder / "manifest.csv", clips)
-    tables = {side: folder / f"{side}.csv" for side in ("manifest", "rejected", "train", "test")}
+        write_table(tables[side], members)
+    write_table(tables["manifest"], clips)
     read = {f"source_{number}": path for number, path in enumerate(_listings(config.data, args.packages_dir))}
     record = run_record(
         "manifest", config, read, outputs=tables, started=started, clips=len(clips), rejected=len(rejected)

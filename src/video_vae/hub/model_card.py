@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,12 +104,12 @@ def _stage_before(stage: Path, model: Path) -> Path:
 
 
 def write_card(
-    folder: Path, origin: Origin, *, name: str, form: str, licence: str, config: Config, weights: Mapping[str, str]
+    path: Path, origin: Origin, *, name: str, form: str, licence: str, config: Config, weights: Mapping[str, str]
 ) -> ModelCard:
-    """Write README.md of an exported folder and read it back by the hub's own rules, as far as they work offline.
+    """Write the card of an exported folder and read it back by the hub's own rules, as far as they work offline.
 
     Args:
-        folder: where it goes.
+        path: the file to write, README.md where the hub is to show it.
         origin: what is known of the model.
         name: of the model.
         form: `diffusers` or `open-sora`.
@@ -123,10 +124,29 @@ def write_card(
         raise UserError(f"--license {licence!r} is no identifier of the hub, such as apache-2.0, cc-by-nc-4.0 or other")
     data = _metadata(origin, name=name, licence=licence, config=config)
     height, width = config.data.resolution
-    use = USE[form].format(folder=folder.name, height=height, width=width)
+    use = USE[form].format(folder=path.parent.name, height=height, width=width)
     body = "\n\n".join([f"# {name}", _summary(config), *_sections(origin, config, use, licence, weights)])
-    (folder / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n{body}\n", encoding="utf-8")
-    return check_card(folder / "README.md")
+    path.write_text(_sealed(f"---\n{data.to_yaml()}\n---\n\n{body}\n"), encoding="utf-8")
+    return check_card(path)
+
+
+def is_own_card(path: Path) -> bool:
+    """Tell whether a card is as `write_card` wrote it: one that somebody edited is theirs."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    found = _SEAL.search(text)
+    return found is not None and _sealed(text[: found.start()]) == text
+
+
+_SEAL = re.compile(r"\n<!-- written by video-vae export, sha256 of the text above: [0-9a-f]{64} -->\n\Z")
+
+
+def _sealed(text: str) -> str:
+    """Add a line, which pages do not show, by which an unchanged card is known."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{text}\n<!-- written by video-vae export, sha256 of the text above: {digest} -->\n"
 
 
 def check_card(path: Path) -> ModelCard:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +28,9 @@ from video_vae.data.video import MediaError, iterate_clip
 from video_vae.data.view import View, whole_size
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
-from video_vae.files import atomic_path
-from video_vae.latents.cache import CHANNELS, entry, write_latents
+from video_vae.files import atomic_path, remove_written
+from video_vae.foreign import RECORD_TRAITS, check_places
+from video_vae.latents.cache import CHANNELS, NOTE, entry, write_latents
 from video_vae.models.frames import frames_at_once
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, run_record, write_json_atomic
@@ -104,6 +105,10 @@ class _Encoder:
         return moments
 
 
+_PART = re.compile(r".+\.[0-9a-f]{16}")
+"""Name of an encoded clip among the parts of a shard."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `encode-latents`."""
     parser.add_argument("config", help="YAML file, or the settings as JSON text")
@@ -121,6 +126,7 @@ def run(args: argparse.Namespace) -> None:
     """Encode the clips of one shard and write them with a record of the run beside them."""
     started = time.time()
     config = load_config(args.config)
+    check_places({args.output: [NOTE], args.output.with_suffix(f".{RECORD}"): RECORD_TRAITS})
     clips = shard_clips(args.data_path, args.shard, args.shards, config.data.columns)
     if config.data.crop == "random":  # scores look at the centre, and so does the validation: from pixels
         clips = [clip for clip in clips if clip.split != "test"]
@@ -210,7 +216,7 @@ def _encode_part(clip: Clip, view: View | None, encoder: _Encoder, part: Path, b
     if part.exists() and part.stat().st_size == size:
         bar.update(encoder.sampling.count(clip))
         return
-    with atomic_path(part) as aside, aside.open("wb") as stream:
+    with atomic_path(part, known=True) as aside, aside.open("wb") as stream:
         for moments in encoder.moments(clip, view):
             stream.write(np.ascontiguousarray(moments).data)
             bar.update(len(moments))
@@ -239,4 +245,5 @@ def _assemble(clips: list[Clip], failed: dict[str, str], encoder: _Encoder, args
     note["clips"] = {clip.clip_id: [clip.source_id, clip.start_frame, clip.num_frames] for clip in good}
     shapes = {name: encoder.shape(clip, view) for name, (clip, view) in held.items()}
     write_latents(args.output, parts, shapes, encoder.settings["dtype"], note)
-    shutil.rmtree(_parts_folder(args.output), ignore_errors=True)
+    folder = _parts_folder(args.output)
+    remove_written(folder, [part.name for part in folder.glob("*") if _PART.fullmatch(part.name)])

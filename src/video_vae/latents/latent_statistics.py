@@ -32,6 +32,7 @@ from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import MediaError, iterate_clip
 from video_vae.distributed.ranks import started_ranks
 from video_vae.errors import UserError
+from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.latents.cache import LatentCache
 from video_vae.models import DiagonalGaussian
 from video_vae.progress import progress
@@ -161,6 +162,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure the statistics and write them as JSON, with a record of the run beside it."""
     started = time.time()
     config = load_config(args.config)
+    check_places({args.output: ("shift", "scale"), args.output.with_suffix(f".{RECORD}"): RECORD_TRAITS})
     clips = read_table(args.data_path, config.data.columns)
     with started_ranks(args.device, TIMEOUT) as ranks:
         model: Any = load_checkpoint(args.ckpt_path, config, args.spatial)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from video_vae.data.table import write_rows
 from video_vae.errors import UserError
+from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, run_record, write_json_atomic
 
 BASELINES = ("mean", "repeat")
@@ -52,6 +53,7 @@ def _entry(text: str) -> Entry:
 def run(args: argparse.Namespace) -> None:
     """Write the table of all summaries, and the record of what they are."""
     started = time.time()
+    check_places({args.output.with_suffix(f".{RECORD}"): RECORD_TRAITS})
     collect(args.entries, args.output)
     read = {f"{entry.experiment} {entry.stage}": entry.summary for entry in args.entries}
     entries = [[entry.experiment, entry.stage, str(entry.summary)] for entry in args.entries]

@@ -200,7 +200,7 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 def _download(address: str, sha256: str, target: Path) -> None:
     try:
         opener = urllib.request.build_opener(_OnlyHttps)
-        with opener.open(address, timeout=TIMEOUT) as answer, atomic_path(target) as aside:
+        with opener.open(address, timeout=TIMEOUT) as answer, atomic_path(target, known=True) as aside:
             with aside.open("wb") as stream:
                 while block := answer.read(1 << 20):
                     stream.write(block)

@@ -16,10 +16,12 @@ from typing import Any
 from video_vae.data.storage import LOSSLESS_SUFFIX, PREVIEW_SUFFIX, lossless_info
 from video_vae.data.table import write_rows
 from video_vae.errors import UserError
+from video_vae.foreign import PREVIEW, STORED, raise_if_foreign, traits_of
 from video_vae.provenance import write_json_atomic
 from video_vae.reconstruction.windows import is_window
 
 FAILED_COLUMNS = ("clip_id", "path", "reason")
+_RECORD_TRAITS = ("fingerprint", "row", "bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +75,39 @@ class OutputPaths:
         sizes = {_key(file): file.stat().st_size for file in self.files(clip_id)}
         write_json_atomic(self.record(clip_id), {"fingerprint": fingerprint, "row": dict(row), "bytes": sizes})
 
+    def check_places(self, clip_id: str) -> None:
+        """See that nothing of others lies where a clip's files will.
+
+        Raises:
+            UserError: which names the file.
+        """
+        recorded = self._recorded(clip_id)
+        raise_if_foreign(self.record(clip_id), _RECORD_TRAITS)
+        for file in self.files(clip_id):
+            if file.exists() and file not in recorded:
+                raise_if_foreign(file, [STORED if file.suffix == LOSSLESS_SUFFIX else PREVIEW])
+
     def discard(self, clip_id: str) -> None:
-        """Remove a clip's record, then its files."""
+        """Remove a clip's record, then its files; `check_places` has seen that they are ours."""
         for file in (self.record(clip_id), *self.files(clip_id)):
             file.unlink(missing_ok=True)
+
+    def _recorded(self, clip_id: str) -> list[Path]:
+        """List a clip's files that are as its record says."""
+        try:
+            sizes = json.loads(self.record(clip_id).read_text(encoding="utf-8"))["bytes"]
+            return [file for file in self.files(clip_id) if file.is_file() and file.stat().st_size == sizes[_key(file)]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def discard_others(self, clip_ids: Iterable[str]) -> list[str]:
         """Remove what earlier runs made of clips other than these; return their names."""
         wanted = set(clip_ids)
-        others = sorted(file.stem for file in self.record("*").parent.glob("*.json") if file.stem not in wanted)
+        files = (file for file in self.record("*").parent.glob("*.json") if file.stem not in wanted)
+        others = sorted(file.stem for file in files if traits_of(file).issuperset(_RECORD_TRAITS))
         for clip_id in others:
-            self.discard(clip_id)
+            for file in (*self._recorded(clip_id), self.record(clip_id)):
+                file.unlink(missing_ok=True)
         return others
 
     def _beside(self, suffix: str) -> Path:

@@ -21,6 +21,7 @@ from video_vae.data.transform import Frames, pad_to_multiple
 from video_vae.data.video import MediaInfo, iterate_frames, probe
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
+from video_vae.foreign import PREVIEW, STORED, raise_if_foreign
 from video_vae.progress import progress
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.options import set_cuts, with_options
@@ -85,7 +86,7 @@ def check_output(source: Path, output: Path) -> None:
     """Refuse an output that cannot be written.
 
     Raises:
-        UserError: if it is the video itself, a folder, or its ending is none that is written.
+        UserError: if it is the video itself, a folder, a file of others, or its ending is none that is written.
     """
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; name a file that ends in {' or '.join(WRITERS)}")
@@ -93,6 +94,7 @@ def check_output(source: Path, output: Path) -> None:
         raise UserError(f"--output {output}: give a name that ends in .mp4 (H.264) or .mkv (lossless)")
     if output.exists() and output.samefile(source):
         raise UserError(f"--output {output} is the video itself; name another file")
+    raise_if_foreign(output, [STORED if output.suffix.lower() == ".mkv" else PREVIEW])
 
 
 def reconstruct_video(

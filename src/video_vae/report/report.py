@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> None:
     from video_vae.config import load_config
     from video_vae.config.files import is_json_text
     from video_vae.files import atomic_path
+    from video_vae.foreign import PAGE, RECORD_TRAITS, check_places
     from video_vae.provenance import RECORD, run_record, write_json_atomic
     from video_vae.redaction import hide_secrets
     from video_vae.report.html import render
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
     configfile = args.configfile or ("CONFIG.yaml" if given_as_text else str(args.config))
     results = load_results(config, args.results)
     figures = args.figures or args.output.parent / "figures"
+    check_places({args.output: [PAGE], args.output.with_suffix(f".{RECORD}"): RECORD_TRAITS})
     page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile)
     with atomic_path(args.output) as aside:
         aside.write_text(hide_secrets(page), encoding="utf-8")

@@ -39,6 +39,8 @@ SCREEN_SCALE = 1.6
 """Most CSS pixels a point that a figure is shown at."""
 
 SALT = "video-vae"
+CREATOR = "video-vae"
+"""What figures say of their origin."""
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": SALT,
@@ -107,7 +109,7 @@ def svg_text(figure: Figure) -> str:
     """Draw a figure as SVG: the same figure gives the same bytes (no date, salted identifiers)."""
     buffer = io.StringIO()
     with drawing():
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": CREATOR})
     return buffer.getvalue()
 
 
@@ -119,7 +121,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
     # the layout is found by now
     figure.set_layout_engine("none")
     with atomic_path(folder / f"{name}.pdf") as aside, drawing():
-        FigureCanvasPdf(figure).print_pdf(aside, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        FigureCanvasPdf(figure).print_pdf(aside, metadata={"CreationDate": None, "Creator": CREATOR, "Producer": None})
     return text
 
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from video_vae.errors import UserError
-from video_vae.files import atomic_path, clear_scratch, sha256_file
+from video_vae.files import atomic_path, clear_scratch, remove_written, sha256_file
 from video_vae.provenance import canonical_json
 
 log = logging.getLogger(__name__)
@@ -34,6 +33,7 @@ TIMEOUT_SECONDS = 60.0
 """A training waits so long for one that was told to end and is saving."""
 TENSORS = "state.safetensors"
 NOTE = "state.json"
+LOCK = "lock"
 _NAME = re.compile(r"step-(\d{9,})")
 
 
@@ -75,7 +75,7 @@ class CheckpointStore:
             UserError: if another process trains here and does not end in time (seconds).
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as stream:
+        with (self.folder / LOCK).open("a") as stream:
             try:
                 self._lock(stream, timeout)
             except OSError as error:
@@ -110,7 +110,7 @@ class CheckpointStore:
     def save(self, state: State) -> Path:
         """Write a checkpoint, then drop the old ones and those of later steps (which a fallback left behind)."""
         target = self.path(state.step)
-        with atomic_path(target) as aside:
+        with atomic_path(target, known=True) as aside:
             aside.mkdir()
             tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
             save_file(tensors, aside / TENSORS)
@@ -124,8 +124,14 @@ class CheckpointStore:
             (aside / NOTE).write_text(json.dumps({"note": note, "check": _check(note)}) + "\n", encoding="utf-8")
         earlier = [step for step in self.steps() if step <= state.step]
         for step in set(self.steps()) - set(earlier[-self.keep :]):
-            shutil.rmtree(self.path(step), ignore_errors=True)
+            remove_written(self.path(step), (TENSORS, NOTE))
         return target
+
+    def remove(self) -> None:
+        """Remove all checkpoints, and the folder if nothing else lies in it."""
+        for step in self.steps():
+            remove_written(self.path(step), (TENSORS, NOTE))
+        remove_written(self.folder, [LOCK])
 
     def load(self, step: int, device: torch.device | str = "cpu") -> State:
         """Read a checkpoint.

@@ -6,15 +6,29 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from video_vae.files import atomic_path
+from video_vae.files import atomic_path, remove_written
+from video_vae.foreign import RECORD_TRAITS, raise_if_foreign
 from video_vae.models.video import VideoAutoencoderKL
 from video_vae.provenance import RECORD, path_record, write_json_atomic
 from video_vae.training.ema import WeightAverage
-from video_vae.training.journal import Journal
-from video_vae.weights.loading import save_model
+from video_vae.training.journal import LOG, Journal
+from video_vae.weights.files import CONFIG, WEIGHTS
+from video_vae.weights.loading import raise_if_foreign_model, save_model
 
 MODEL = "model"
 RAW_MODEL = "model_raw"
+
+
+def check_places(output: Path) -> None:
+    """See, before anything is trained, that nothing of others lies where a stage's outputs will.
+
+    Raises:
+        UserError: which names the file.
+    """
+    raise_if_foreign(output / RECORD, RECORD_TRAITS)
+    raise_if_foreign(output / LOG, ("step", "time", "event"))
+    for name in (MODEL, RAW_MODEL):
+        raise_if_foreign_model(output / name)
 
 
 def export(
@@ -24,11 +38,12 @@ def export(
 
     `model` holds the averaged weights where there are some; the raw ones then lie in `model_raw`.
     """
+    check_places(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / RECORD).unlink(missing_ok=True)
     save_model(vae, output / (MODEL if average is None else RAW_MODEL))
     if average is None:
-        shutil.rmtree(output / RAW_MODEL, ignore_errors=True)
+        remove_written(output / RAW_MODEL, (CONFIG, WEIGHTS))
     else:
         with average.applied():
             save_model(vae, output / MODEL)

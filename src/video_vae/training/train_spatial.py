@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,12 +28,13 @@ from video_vae.data.video import MediaError, read_clip
 from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
+from video_vae.foreign import RECORD_TRAITS, raise_if_foreign
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, path_record, run_record, write_json_atomic
 from video_vae.training.checkpoint import CheckpointStore, State
 from video_vae.training.optimization import Optimization
-from video_vae.weights.loading import check_fits, save_model
+from video_vae.weights.loading import check_fits, raise_if_foreign_model, save_model
 
 LOG = logging.getLogger(__name__)
 STORED_SIDE = 512
@@ -254,6 +254,8 @@ def run(args: argparse.Namespace) -> None:
     """Train the spatial VAE that a config describes and save it with its run record."""
     config = load_config(args.config)
     started = time.time()
+    raise_if_foreign_model(args.output)
+    raise_if_foreign(args.output / RECORD, RECORD_TRAITS)
     # Gradients that fade towards zero would otherwise slow the CPU down many times.
     torch.set_flush_denormal(True)
     # Sorted by content, so that the order of the table's rows does not change the training.
@@ -278,4 +280,4 @@ def run(args: argparse.Namespace) -> None:
         record = run_record("train-spatial", config, inputs, started=started, psnr=trainer.validate(), log=trainer.log)
         record["outputs"] = {"model": path_record(folder, args.output)}
         write_json_atomic(folder / RECORD, record)
-    shutil.rmtree(store.folder)
+    store.remove()

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.weights.lpips import PICKLES, convert_lpips
 
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Convert the fetched LPIPS weights."""
     output = args.output_dir or args.folder
+    check_places({output / f"convert.{RECORD}": RECORD_TRAITS})
     convert_lpips(args.folder, output)
     read = Part(args.folder, [name for name, _ in PICKLES.values()])
     written = Part(output, [f"{net}.safetensors" for net in PICKLES])

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from video_vae import config as settings
 from video_vae.errors import UserError
-from video_vae.files import atomic_path, sha256_file
+from video_vae.files import atomic_path, output_place, sha256_file
+from video_vae.foreign import CHECKSUM, raise_if_foreign
 from video_vae.models.init import start_as_interpolation
 from video_vae.models.temporal import TemporalAutoencoderKL
 from video_vae.models.video import VideoAutoencoderKL
@@ -27,8 +28,6 @@ from video_vae.weights.tensors import misfits, read_tensors, take_net
 log = logging.getLogger(__name__)
 
 WHOLE = "get the whole weights of this architecture"
-CHECKSUM = "_weights_sha256"
-"""Entry of config.json: hash of the weights beside it. The library passes over names that begin so."""
 
 
 def save_model(net: ModelMixin, folder: Path) -> None:
@@ -39,6 +38,18 @@ def save_model(net: ModelMixin, folder: Path) -> None:
         values.pop("_name_or_path", None)  # where it was loaded from is nobody else's business
         values[CHECKSUM] = sha256_file(aside / WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def raise_if_foreign_model(folder: Path) -> None:
+    """Refuse a folder to write a model to, where something of others has the name of its files.
+
+    Raises:
+        UserError: which names the file.
+    """
+    if output_place(folder).is_file():
+        raise UserError(f"{folder} is a file, and a folder is to be written; name a folder")
+    for name in (CONFIG, WEIGHTS):
+        raise_if_foreign(folder / name, [CHECKSUM])
 
 
 def verify_checksum(model: ModelFiles) -> None:
