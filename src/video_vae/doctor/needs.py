@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants
 
 from video_vae.config import Config
 from video_vae.config.runs import data_owner, resolve
@@ -19,7 +19,7 @@ from video_vae.doctor.inputs import Lost, lost_metric_weights, lost_sources, los
 from video_vae.doctor.machine import Check
 from video_vae.files import sha256_file
 from video_vae.weights.files import find_model
-from video_vae.weights.loading import WEIGHTS
+from video_vae.weights.hub import cached_model
 
 
 def hub_address() -> str:
@@ -40,11 +40,10 @@ def hub_needs(config: Config) -> list[str]:
     """List what a config would fetch from the hub: spatial VAEs that are no local folder and not in the cache."""
     needs = []
     for run in resolve(config).values():
-        name, part = run.spatial.pretrained, run.spatial.subfolder
+        name = run.spatial.pretrained
         if name is None or run.spatial.place is not None:
             continue
-        file = f"{part}/{WEIGHTS}" if part else WEIGHTS
-        if not isinstance(try_to_load_from_cache(name, file), str):
+        if cached_model(name, run.spatial.subfolder) is None:
             needs.append(f"spatial.pretrained {name}")
     return sorted(set(needs))
 
