@@ -32,8 +32,9 @@ from video_vae.data.content import gone
 from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.data.storage import STORAGE
-from video_vae.data.table import Clip
+from video_vae.data.table import Clip, beside
 from video_vae.data.video import MediaError
+from video_vae.data.windows import cut_windows
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
 from video_vae.foreign import RECORD_TRAITS, check_places
@@ -43,11 +44,10 @@ from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.reconstruction import one_video
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import ClipReconstructor
-from video_vae.reconstruction.index import FAILED_COLUMNS, OutputPaths, beside, index_columns, write_failed, write_index
+from video_vae.reconstruction.index import FAILED_COLUMNS, OutputPaths, index_columns, write_failed, write_index
 from video_vae.reconstruction.options import check_form, set_cuts, with_options
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
-from video_vae.reconstruction.windows import cut_windows
 from video_vae.weights.hashing import weights_sha256
 from video_vae.weights.loading import load_spatial
 

@@ -15,7 +15,7 @@ from metrics_material import bikes, save_clip
 from video_vae.cli import main_for
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
-from video_vae.reconstruction.windows import clip_and_start, cut_windows
+from video_vae.data.windows import clip_and_start, cut_windows
 
 CLIP = Clip(
     clip_id="a", path="a.mp4", kind="video", source_id="s", start_frame=10, num_frames=100, height=64, width=64,

@@ -171,3 +171,8 @@ def write_rows(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def beside(index: Path, name: str) -> Path:
+    """Name a file that belongs to an index: `failed.csv` beside index.csv, `shard_0.failed.csv` beside shard_0.csv."""
+    return index.with_name(name if index.stem == "index" else f"{index.stem}.{name}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae import __version__
-from video_vae.data.table import read_csv_rows
+from video_vae.data.table import beside, read_csv_rows
 from video_vae.errors import UserError
 from video_vae.metrics.intervals import CONFIDENCE, RULE
 from video_vae.metrics.pixel import PSNR_CAP, PSNR_FLOOR
@@ -17,7 +17,6 @@ from video_vae.metrics.reading import View
 from video_vae.metrics.scoring import ClipScores
 from video_vae.metrics.tools import Tools
 from video_vae.provenance import code_record, package_versions
-from video_vae.reconstruction.index import beside
 
 log = logging.getLogger(__name__)
 

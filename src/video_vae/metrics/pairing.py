@@ -8,9 +8,9 @@ from pathlib import Path
 
 from video_vae.data.frame_folders import is_frame_folder
 from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_vae.data.windows import clip_and_start
 from video_vae.errors import UserError
 from video_vae.files import lexical
-from video_vae.reconstruction.windows import clip_and_start
 
 REAL = "real"
 GENERATED = "generated"

@@ -15,10 +15,10 @@ from typing import Any
 
 from video_vae.data.storage import LOSSLESS_SUFFIX, PREVIEW_SUFFIX, lossless_info
 from video_vae.data.table import write_rows
+from video_vae.data.windows import is_window
 from video_vae.errors import UserError
 from video_vae.foreign import PREVIEW, STORED, raise_if_foreign, traits_of
 from video_vae.provenance import write_json_atomic
-from video_vae.reconstruction.windows import is_window
 
 FAILED_COLUMNS = ("clip_id", "path", "reason")
 _RECORD_TRAITS = ("fingerprint", "row", "bytes")
@@ -133,8 +133,3 @@ def write_index(path: Path, variants: Sequence[str], rows: Iterable[Mapping[str,
 def write_failed(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     """Write failed.csv: one row a clip that could not be reconstructed, and why."""
     write_rows(path, FAILED_COLUMNS, ([row[name] for name in FAILED_COLUMNS] for row in rows))
-
-
-def beside(index: Path, name: str) -> Path:
-    """Name a file that belongs to an index: `failed.csv` beside index.csv, `shard_0.failed.csv` beside shard_0.csv."""
-    return index.with_name(name if index.stem == "index" else f"{index.stem}.{name}")
