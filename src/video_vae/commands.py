@@ -30,6 +30,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             "my_project --videos /path/to/clips",
         ),
         "status": Command("video_vae.status.status", "show how far a workflow is, and what failed and why", "--watch"),
+        "clean": Command(
+            "video_vae.status.clean",
+            "remove runs, caches and training states that no config names",
+            "--outdated --dry-run",
+        ),
     },
     "data": {
         "fetch": Command(

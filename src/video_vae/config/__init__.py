@@ -3,7 +3,7 @@
 from video_vae.config.data import Columns, Data, Latents, Package, Split
 from video_vae.config.model import Model, Spatial, SpatialTraining, Temporal
 from video_vae.config.results import Evaluation, Reconstruction, Report
-from video_vae.config.schema import Config, load_config, parse_config
+from video_vae.config.schema import Config, load_config, load_merged, parse_config
 from video_vae.config.stages import Stage, Stages
 from video_vae.config.types import STAGES, Metric, Settings, StageName
 
@@ -28,5 +28,6 @@ __all__ = [
     "Stages",
     "Temporal",
     "load_config",
+    "load_merged",
     "parse_config",
 ]

@@ -6,7 +6,7 @@ The schemas under ``workflow/schemas`` and the key table in ``config/README.md``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,3 +97,27 @@ def load_config(source: str | Path) -> Config:
     text = str(source)
     origin = "config given as JSON" if is_json_text(source) else text
     return parse_config(read_settings(source), origin)
+
+
+def load_merged(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Config:
+    """Read a config from files, each merged over those before, as Snakemake does.
+
+    Args:
+        files: YAML files.
+        given: what a command line changes in them.
+
+    Raises:
+        UserError: if one is missing, is not YAML or holds a wrong setting.
+    """
+    values: dict[str, Any] = {}
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"config {file} is missing; name it by --configfile")
+        values = _merged(values, read_settings(file))
+    return parse_config(_merged(values, given or {}), ", ".join(map(str, files)))
+
+
+def _merged(values: Any, changes: Any) -> Any:
+    if not isinstance(values, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    return {**values, **{key: _merged(values.get(key), change) for key, change in changes.items()}}

@@ -10,7 +10,8 @@ from video_vae.data.content import MediaError
 from video_vae.data.identity import content_sha256
 from video_vae.errors import UserError
 from video_vae.progress import progress
-from video_vae.verification.chain import Chain, Expected
+from video_vae.records import Expected
+from video_vae.verification.chain import Chain
 
 SHOWN = 12
 """Digits of a hash in a message."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import Config, parse_config, slices
-from video_vae.config.files import read_settings
 from video_vae.errors import UserError
 from video_vae.provenance import code_record, package_versions
-from video_vae.verification.chain import Chain, Record
+from video_vae.records import Record
+from video_vae.verification.chain import Chain
 
 EVALUATED = {"metric": "metrics"} | {
     name: name for name in ("flow", "flow_weights", "flow_sha256", "fvd_weights", "fvd_sha256", "bootstrap")
@@ -34,30 +34,6 @@ _SLICERS: Mapping[str, Callable[[Config, Record], slices.Slice]] = {
 def _reconstruction(config: Config, record: Record) -> slices.Slice:
     baselines = "hold" in record.values.get("settings", {})
     return slices.baselines_slice(config) if baselines else slices.reconstruct_slice(config)
-
-
-def read_config(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> Config:
-    """Read a config from files, each merged over those before, as Snakemake does.
-
-    Args:
-        files: YAML files.
-        given: what a command line changes in them.
-
-    Raises:
-        UserError: if one is missing, is not YAML or holds a wrong setting.
-    """
-    values: dict[str, Any] = {}
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"config {file} is missing; name it by --configfile")
-        values = _merged(values, read_settings(file))
-    return parse_config(_merged(values, given or {}), ", ".join(map(str, files)))
-
-
-def _merged(values: Any, changes: Any) -> Any:
-    if not isinstance(values, Mapping) or not isinstance(changes, Mapping):
-        return changes
-    return {**values, **{key: _merged(values.get(key), change) for key, change in changes.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)

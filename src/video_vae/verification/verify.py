@@ -16,20 +16,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from video_vae.config import load_merged
 from video_vae.config.runs import resolve
 from video_vae.data.table import read_csv_rows
 from video_vae.errors import UserError
 from video_vae.files import lexical, spellings
 from video_vae.metrics.collect_metrics import Entry, table_of
 from video_vae.provenance import RECORD
-from video_vae.verification.chain import Chain, Expected, Record, read_record
+from video_vae.records import Expected, Record, read_record
+from video_vae.verification.chain import Chain
 from video_vae.verification.hashing import file_differences
 from video_vae.verification.settings import (
     Configured,
     code_differences,
     newest_config,
     package_differences,
-    read_config,
     setting_differences,
 )
 
@@ -203,7 +204,7 @@ def _settings(
     files = known.files
     said = ", ".join(str(file.relative_to(chain.base) if file.is_relative_to(chain.base) else file) for file in files)
     try:
-        config = read_config(files, known.given)
+        config = load_merged(files, known.given)
         runs = resolve(config)
     except UserError as error:
         if given:
