@@ -298,6 +298,6 @@ def test_the_manifest_says_what_is_done_with_a_file_and_older_tables_are_read(tm
     clips, _ = build(collect([str(tmp_path)]))
     write_table(tmp_path / "new.csv", clips)
     assert [clip.handling for clip in read_table(tmp_path / "new.csv")] == ["turned", ""]
-    rows = [line.rsplit(",", 3)[0] for line in (tmp_path / "new.csv").read_text().splitlines()]
+    rows = [line.rsplit(",", 4)[0] for line in (tmp_path / "new.csv").read_text().splitlines()]
     older = write_csv(tmp_path / "older.csv", *rows)
     assert [(clip.clip_id, clip.handling) for clip in read_table(older)] == [("phone", ""), ("plain", "")]

@@ -111,6 +111,8 @@ class Data(Settings):
     """Mirror every second training window, left to right, by chance."""
     decode: Literal["sample", "all"] = "sample"
     """Frames decoded, in a process of its own, before a file is listed: first, middle and last, or every one."""
+    reader: Literal["auto", "pyav", "decord"] = "auto"
+    """Decoder of videos: decord where it was found to give the same frames, else PyAV; `decord` must be installed."""
     fps: Annotated[Positive, Field(ge=0.1, le=1000)] | None = None
     """Resample videos by their time stamps to so many frames per second; null takes their frames as they are."""
     frame_interval: Count = 1

@@ -19,8 +19,8 @@ from video_vae.errors import UserError
 from video_vae.provenance import canonical_json, fingerprint
 
 Slice = dict[str, Any]
-LISTING = frozenset({"sources", "columns", "root", "packages", "archived", "decode", "min_frames", "min_size", "split"})
-LISTING |= {"max_failed_share"}
+LISTING = frozenset({"sources", "columns", "root", "packages", "archived", "decode", "reader", "min_frames"})
+LISTING |= {"min_size", "split", "max_failed_share"}
 AUGMENTATION = ("data.crop", "data.scales", "data.flip")
 """What training alone sees otherwise: read by the stages, and by the cache of what they train on."""
 VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING and f"data.{name}" not in AUGMENTATION)
@@ -111,6 +111,7 @@ def data_slice(config: Config) -> Slice:
             "data.root",
             "data.packages",
             "data.decode",
+            "data.reader",
             *fit,
             "data.split",
             "seed",

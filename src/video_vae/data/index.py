@@ -14,6 +14,8 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+from av.video.stream import VideoStream
+
 from video_vae.data.container import MATROSKA, MOV, Decoder, opened
 from video_vae.data.content import MediaError
 from video_vae.data.packets import Packet, read_packets
@@ -58,6 +60,8 @@ class VideoIndex:
     """Frames a second."""
     edited: bool
     """An edit list leaves out some of the pictures in the file."""
+    plain: bool = False
+    """The one video of an MP4, MOV or Matroska: 8 bits, closed groups, each packet shown once and in time."""
 
     def key_of(self, frame: int) -> int:
         """Return the last of the `keys` that is shown no later than a frame."""
@@ -100,6 +104,7 @@ def _scan(path: str, size: int, changed: int) -> VideoIndex:
         fields = stream.codec_context.field_order > _PROGRESSIVE
         # the time stamps of AVI are those of decoding
         seekable = name in _SEEKABLE and not (name == "avi" and stream.codec_context.has_b_frames)
+        single = name in (MOV, MATROSKA) and len(container.streams.video) == 1 and _has_8_bits(stream)
     keys = _keys(packets, by_decoding=name == "mpegts")
     if not seekable or found.from_start or not keys or not _in_order(packets):
         return index
@@ -108,7 +113,24 @@ def _scan(path: str, size: int, changed: int) -> VideoIndex:
     odd = packets[0].position != keys[0].position or any(packet.pts is None for packet in packets)
     if odd or fields or stamps[:1] < (keys[0].pts,):
         stamps = _as_shown(path, index.lead, stamps, keys[0].pts)
-    return replace(index, stamps=stamps, keys=keys) if stamps else index
+    plain = single and not odd and len(stamps) == len(packets) and _closed(packets)
+    return replace(index, stamps=stamps, keys=keys, plain=plain) if stamps else index
+
+
+def _has_8_bits(stream: VideoStream) -> bool:
+    pixels = stream.codec_context.format
+    return pixels is not None and all(component.bits == 8 for component in pixels.components)
+
+
+def _closed(packets: Sequence[Packet]) -> bool:
+    """Tell whether every marked key frame can be decoded from, and all that follow it are shown later."""
+    key = packets[0].pts
+    for packet in packets:
+        if packet.marked:
+            key = packet.pts
+        if packet.marked != packet.key or key is None or packet.pts is None or packet.pts < key:
+            return False
+    return True
 
 
 def _left_out(packets: Sequence[Packet], announced: int) -> bool:

@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
+from typing import Any
 
 from video_vae.config import Columns, Data, load_config
 from video_vae.data.candidates import REJECTED, Candidate, Found, Rejected, rejections
 from video_vae.data.content import MediaError, Reason
+from video_vae.data.decord_reader import is_installed
 from video_vae.data.packages import LISTING
 from video_vae.data.parts import frames_of, seconds_of
 from video_vae.data.probed import PROBED
@@ -75,7 +77,7 @@ def complete_table(table: Path, columns: Columns | None = None) -> list[Clip]:
         UserError: if it cannot be read or holds nothing usable.
     """
     found = collect([str(table)], columns=columns)
-    clips, rejected = look_through(found, Data(min_frames=1, min_size=8), default_workers())
+    clips, rejected = look_through(found, Data(min_frames=1, min_size=8, reader="pyav"), default_workers())
     if not clips:
         raise UserError(_nothing_usable(rejected, found.skipped))
     _log_rejected(rejected)
@@ -97,11 +99,14 @@ def look_through(
     Where the split is by segment, whole videos are cut; segments that a table declares stay as they are.
 
     Raises:
-        UserError: if those segments are shorter than the fewest frames allowed.
+        UserError: if those segments are shorter than the fewest frames allowed, or decord is asked for and not there.
     """
     _check_segments(data)
+    if data.reader == "decord" and not is_installed():
+        raise UserError("data.reader is decord, which is not installed; `pip install decord`, or set it to auto")
     paths = sorted({item.path for item in found.candidates})
-    outcomes = probe_remembering(paths, workers, journal, every_frame=data.decode == "all")
+    asked = {"every_frame": data.decode == "all", "decord": data.reader != "pyav"}
+    outcomes = probe_remembering(paths, workers, journal, **asked)
     rejected = list(found.rejected)
     clips: list[Clip] = []
     first: dict[tuple[str, int, int], str] = {}
@@ -166,6 +171,7 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
         handling=" ".join(_handling(info, data)),
         step=None if info.fps is None else Sampling.of(data).step(info.fps),
         seconds=seconds_of(start, count, info),
+        reader="pyav" if info.reader == "decord" and data.reader == "pyav" else info.reader,
     )
     problem = _unfit(clip, data)
     return Rejected(path=clip.path, reason=problem[0], detail=problem[1]) if problem else clip
@@ -282,10 +288,11 @@ def run(args: argparse.Namespace) -> None:
         write_table(tables[side], members)
     write_table(tables["manifest"], clips)
     read = {f"source_{number}": path for number, path in enumerate(_listings(config.data, args.packages_dir))}
-    record = run_record(
-        "manifest", config, read, outputs=tables, started=started, clips=len(clips), rejected=len(rejected)
-    )
+    readers = dict(Counter(clip.reader for clip in clips).most_common())
+    counts: dict[str, Any] = {"clips": len(clips), "rejected": len(rejected), "readers": readers}
+    record = run_record("manifest", config, read, outputs=tables, started=started, **counts)
     write_json_atomic(folder / RECORD, record)
+    log.info("read by %s", ", ".join(f"{name} ({count} clips)" for name, count in readers.items()))
     warning = neighbours_warning(sides["train"], sides["test"])
     if warning:
         log.warning("%s", one_line(warning))

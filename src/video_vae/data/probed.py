@@ -17,7 +17,7 @@ from video_vae.files import atomic_path
 
 PROBED = "files.jsonl"
 """File beside the manifest."""
-FORMAT = "video-vae files 7"
+FORMAT = "video-vae files 8"
 """First line; raised where the same file would be found to be something else."""
 
 

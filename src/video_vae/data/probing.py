@@ -1,7 +1,7 @@
 """Look into many files at once, in processes of their own: a decoder that hangs or crashes costs one file, not the run.
 
-``python -m video_vae.data.probing`` is the worker: a line of JSON in (the path, and whether every frame is decoded), a
-JSON object a line out. It has no more memory and time than a file may need, and can write nothing.
+``python -m video_vae.data.probing`` is the worker: a line of JSON in (what to do and the path), a JSON object a line
+out. It has no more memory and time than a file may need, and can write nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from video_vae.data.decord_reader import reads_exactly
 from video_vae.data.identity import content_sha256
 from video_vae.data.probed import read_probed, rewrite_probed, stamp
+from video_vae.data.table import Reader
 from video_vae.data.video import MediaError, MediaInfo, probe, probe_every_frame
 from video_vae.progress import progress
 
@@ -52,15 +54,17 @@ def probe_files(
     limit: float = LIMIT_SECONDS,
     *,
     every_frame: bool = False,
+    decord: bool = False,
     on_outcome: Callable[[str, Outcome], object] | None = None,
 ) -> dict[str, Outcome]:
     """Probe and hash files in parallel, with a progress bar; every path gets an outcome; `on_outcome` hears of it.
 
-    With `every_frame` a file is only good if all of it decodes, which takes many times longer.
+    With `every_frame` a file is only good if all of it decodes, which takes many times longer. With `decord` the
+    outcome says whether decord reads it as well; where it crashes or hangs, it does not.
     """
     pending = deque(paths)
     outcomes: dict[str, Outcome] = {}
-    team = [_Worker(limit, every_frame) for _ in range(max(1, min(workers, len(pending))))] if pending else []
+    team = [_Worker(limit, every_frame, decord) for _ in range(max(1, min(workers, len(pending))))] if pending else []
     with progress(total=len(pending), desc="probe", unit="files") as bar, selectors.DefaultSelector() as selector:
         try:
             while len(outcomes) < len(paths):
@@ -83,19 +87,19 @@ def probe_files(
 
 
 def probe_remembering(
-    paths: Sequence[str], workers: int, journal: Path | None, *, every_frame: bool = False
+    paths: Sequence[str], workers: int, journal: Path | None, *, every_frame: bool = False, decord: bool = False
 ) -> dict[str, Outcome]:
     """Probe the files that are not known as they are now; every path gets an outcome, and the usable are remembered.
 
     What could not be used is looked into again each time: it may have been a hiccup of the disk.
     """
     if journal is None:
-        return probe_files(paths, workers, every_frame=every_frame)
+        return probe_files(paths, workers, every_frame=every_frame, decord=decord)
     stamps = {path: stamp(path) for path in paths}
     known = {
         path: entry
         for path, entry in read_probed(journal).items()
-        if stamps.get(path) == entry["stamp"] and entry["every_frame"] >= every_frame
+        if stamps.get(path) == entry["stamp"] and entry["every_frame"] >= every_frame and entry["decord"] >= decord
     }
     outcomes = {path: Outcome(info=_info(entry["info"]), sha256=entry["sha256"]) for path, entry in known.items()}
     if known:
@@ -106,21 +110,24 @@ def probe_remembering(
         def remember(path: str, outcome: Outcome) -> None:
             """Write a file's line at once, so that a killed process loses none."""
             if outcome.info is not None and stamps[path] is not None:
-                entry: dict[str, Any] = {"path": path, "stamp": stamps[path], "every_frame": every_frame}
+                entry: dict[str, Any] = {"path": path, "stamp": stamps[path]}
+                entry |= {"every_frame": every_frame, "decord": decord}
                 entry |= {"sha256": outcome.sha256, "info": asdict(outcome.info)}
                 stream.write(json.dumps(entry, separators=(",", ":")) + "\n")
                 stream.flush()
 
         missing = [path for path in paths if path not in known]
-        return outcomes | probe_files(missing, workers, every_frame=every_frame, on_outcome=remember)
+        return outcomes | probe_files(missing, workers, every_frame=every_frame, decord=decord, on_outcome=remember)
 
 
 class _Worker:
     """A process that looks into one file at a time, started anew after a crash or a hang."""
 
-    def __init__(self, limit: float, every_frame: bool) -> None:
+    def __init__(self, limit: float, every_frame: bool, decord: bool) -> None:
         self.limit = limit * (EVERY_FRAME if every_frame else 1.0)
         self._every_frame = every_frame
+        self._decord = decord
+        self._usable: Outcome | None = None  # of the file that decord is tried on
         self.path: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline = 0.0
@@ -134,10 +141,13 @@ class _Worker:
             )
             selector.register(_pipe(self._process.stdout), selectors.EVENT_READ)
         self.path = path
+        self._ask(self._process, path, "look at every frame" if self._every_frame else "look")
+
+    def _ask(self, process: subprocess.Popen[bytes], path: str, what: str) -> None:
         self._deadline = time.monotonic() + self.limit * (1 + _size(path) / LIMIT_BYTES / LIMIT_SECONDS)
         try:
-            pipe = _pipe(self._process.stdin)
-            pipe.write(json.dumps([path, self._every_frame]).encode() + b"\n")
+            pipe = _pipe(process.stdin)
+            pipe.write(json.dumps([what, path]).encode() + b"\n")
             pipe.flush()
         except BrokenPipeError:  # it died; reading its answer will tell
             pass
@@ -150,7 +160,7 @@ class _Worker:
         answered = output.fileno() in ready
         line = output.readline() if answered else b""
         if line.endswith(b"\n"):
-            return _outcome(json.loads(line))
+            return self._heard(self._process, self.path, json.loads(line))
         if not answered and time.monotonic() < self._deadline:
             return None
         detail = f"no answer from the decoder within {self.limit:.0f} s"
@@ -159,11 +169,23 @@ class _Worker:
             detail = f"the decoder crashed ({signal.Signals(-code).name if code < 0 else f'status {code}'})"
         selector.unregister(output)
         self.stop()
-        return Outcome(error=MediaError("unreadable", detail))
+        return self._usable or Outcome(error=MediaError("unreadable", detail))
+
+    def _heard(self, process: subprocess.Popen[bytes], path: str, values: dict[str, Any]) -> Outcome | None:
+        """Return the outcome, or None where decord is to be tried first."""
+        if self._usable is not None and self._usable.info is not None:
+            reader: Reader = "decord" if values["exact"] else "pyav"
+            return replace(self._usable, info=replace(self._usable.info, reader=reader))
+        outcome = _outcome(values)
+        if not self._decord or outcome.info is None or outcome.info.reader != "pyav" or outcome.info.handling:
+            return outcome
+        self._usable = outcome
+        self._ask(process, path, "try decord")
+        return None
 
     def finish(self) -> str:
         """Forget the file that was looked into, and return its path."""
-        path, self.path = self.path, None
+        path, self.path, self._usable = self.path, None, None
         return path or ""
 
     def stop(self) -> None:
@@ -195,7 +217,21 @@ def _info(values: Any) -> MediaInfo:
     return MediaInfo(**{**values, "times": tuple(values["times"]), "handling": tuple(values["handling"])})
 
 
-def _look(path: str, every_frame: bool) -> dict[str, object]:
+def _answer(what: str, path: str) -> dict[str, object]:
+    if what == "try decord":
+        return {"exact": _reads_exactly(path)}
+    return _look(path, every_frame=what == "look at every frame")
+
+
+def _reads_exactly(path: str) -> bool:
+    """Tell whether decord reads a file that is known to be good as well."""
+    try:
+        return reads_exactly(path)
+    except Exception:  # whatever it raises, PyAV reads the file
+        return False
+
+
+def _look(path: str, *, every_frame: bool) -> dict[str, object]:
     try:
         info = probe_every_frame(path) if every_frame else probe(path)
         return {"info": asdict(info), "sha256": content_sha256(path)}
@@ -219,7 +255,7 @@ def serve() -> None:
     _confine()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(_look(*json.loads(line))) + "\n")
+        sys.stdout.write(json.dumps(_answer(*json.loads(line))) + "\n")
         sys.stdout.flush()
 
 

@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 
 Kind = Literal["video", "image"]
+Reader = Literal["pyav", "decord", "pillow"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +54,12 @@ class Clip:
     """Source frames per frame that the model sees, by `data.fps` and `data.frame_interval`; None for an image."""
     seconds: float | None = None
     """How long the clip is shown, in seconds; None for an image, and in tables of earlier versions."""
+    reader: Reader = "pyav"
+    """What reads the file; `decord` only where it was found to give the same frames as PyAV."""
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Clip))
-_OPTIONAL = frozenset({"handling", "step", "seconds"})
+_OPTIONAL = frozenset({"handling", "step", "seconds", "reader"})
 """Columns that the tables of earlier versions lack."""
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 """What a clip may be called: files are named after it."""
@@ -132,6 +135,9 @@ def _clip(row: dict[str, str], where: str) -> Clip:
         raise UserError(f"{where}: {error}; make the table again with `video-vae manifest`") from None
     if row["kind"] not in ("video", "image"):
         raise UserError(f"{where}: kind is {row['kind']!r}, not video or image")
+    values["reader"] = values["reader"] or ("pyav" if row["kind"] == "video" else "pillow")
+    if values["reader"] not in get_args(Reader):
+        raise UserError(f"{where}: reader is {values['reader']!r}, not one of {', '.join(get_args(Reader))}")
     problem = _impossible(values)
     if problem:
         raise UserError(f"{where}: {problem}; make the table again with `video-vae manifest`")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from video_vae.data.content import MediaError, check_exists
+from video_vae.data.decord_reader import iterate_decord
 from video_vae.data.frame_folders import FRAME_RATE, frame_files, is_frame_folder
 from video_vae.data.frames import count_frames, decode_frames, iterate_frames
 from video_vae.data.identity import check_content
@@ -17,7 +18,7 @@ from video_vae.data.index import video_index
 from video_vae.data.pixels import Frames, Handling, picture_handling, to_rgb
 from video_vae.data.rates import FASTEST, SLOWEST
 from video_vae.data.suffixes import IMAGE_SUFFIXES
-from video_vae.data.table import Clip, Kind
+from video_vae.data.table import Clip, Kind, Reader
 from video_vae.data.times import uneven_times
 
 _ONE_SIZE = "make a copy of one size: ffmpeg -i FILE new.mp4"
@@ -36,6 +37,8 @@ class MediaInfo:
     """When each frame is shown, in seconds from the first; empty where `fps` alone tells."""
     handling: tuple[Handling, ...] = ()
     """What is done so that it is read as a player shows it, in the order of the alphabet."""
+    reader: Reader = "pyav"
+    """What reads it."""
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -118,7 +121,7 @@ def _probe_folder(path: str | Path, *, every_frame: bool) -> MediaInfo:
         if frame.shape[:2] != size:
             raise MediaError("unreadable", f"frame {number} has another size than frame 0; scale them to one")
     height, width = size or (0, 0)
-    return MediaInfo(kind="video", num_frames=count, height=height, width=width, fps=FRAME_RATE)
+    return MediaInfo(kind="video", num_frames=count, height=height, width=width, fps=FRAME_RATE, reader="pillow")
 
 
 def _probe_image(path: str | Path) -> MediaInfo:
@@ -132,6 +135,7 @@ def _probe_image(path: str | Path) -> MediaInfo:
         fps=fps,
         times=() if fps is None else uneven_times(path, info.num_frames, fps),
         handling=info.handling,
+        reader="pillow",
     )
 
 
@@ -164,7 +168,11 @@ def iterate_clip(clip: Clip, indices: Sequence[int], size: int) -> Iterator[Fram
             for start in range(0, len(indices), size):
                 yield np.repeat(image, len(indices[start : start + size]), axis=0)
         else:
-            yield from iterate_pieces(clip.path, [clip.start_frame + index for index in indices], size, whole=True)
+            wanted = [clip.start_frame + index for index in indices]
+            if clip.reader == "decord":
+                yield from iterate_decord(clip.path, wanted, size)
+            else:
+                yield from iterate_pieces(clip.path, wanted, size, whole=True)
     except MediaError:
         check_content(clip)  # it may have been written to meanwhile
         raise
