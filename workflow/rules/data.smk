@@ -70,9 +70,10 @@ rule cache_latents:
     params:
         settings=lambda wildcards: slices.as_argument(slices.latents_slice(RUNS[LATENTS[wildcards.fingerprint]])),
         shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint]].latents.shards,
+        caches=lambda wildcards, output: os.path.dirname(os.path.dirname(output.latents)),
         options=lambda wildcards, input: options(spatial=spatial_given(LATENTS[wildcards.fingerprint], input)),
     shell:
         "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
         " -m video_vae encode-latents {params.settings:q}"
         " --data-path {input.train} --data-path {input.test} {params.options}"
-        " --shard {wildcards.shard} --shards {params.shards} --output {output.latents}"
+        " --shard {wildcards.shard} --shards {params.shards} --reuse {params.caches} --output {output.latents}"

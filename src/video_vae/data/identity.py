@@ -29,13 +29,18 @@ def content_sha256(path: str | Path) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
+def is_content_id(source_id: str) -> bool:
+    """Tell whether a source is named by its content; tables that no manifest wrote may name theirs in other ways."""
+    return bool(_HASH.fullmatch(source_id))
+
+
 def check_content(clip: Clip) -> None:
     """See that a clip's file is still the one whose hash the table has; a file that stays as it is is hashed once.
 
     Raises:
         MediaError: if it is missing or changed.
     """
-    if not _HASH.fullmatch(clip.source_id):  # tables that no manifest wrote may name their sources in other ways
+    if not is_content_id(clip.source_id):
         check_exists(clip.path)
         return
     try:

@@ -1,6 +1,7 @@
 """Encode every frame of the clips once with the frozen spatial VAE, for stages that train on its latents.
 
-Writes one shard of the cache. A run that was cut off goes on with the clips that it had not finished.
+Writes one shard of the cache. A run that was cut off goes on with the clips that it had not finished, and clips that an
+earlier cache holds by the same content and settings are taken from there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from torch import Tensor
 
 from video_vae.config import Columns, Config, load_config
 from video_vae.data.content import raise_if_source_missing
+from video_vae.data.identity import is_content_id
 from video_vae.data.open_table import read_table
+from video_vae.data.probed import FORMAT as PROBED_FORMAT
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, look, to_tensor, whole
@@ -31,6 +34,7 @@ from video_vae.errors import UserError
 from video_vae.files import atomic_path, remove_written
 from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.latents.cache import CHANNELS, NOTE, entry, write_latents
+from video_vae.latents.reuse import PARTS, keep, take_over
 from video_vae.models.frames import frames_at_once
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, run_record, write_json_atomic
@@ -119,6 +123,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", type=int, default=0, help="which shard to write, from 0")
     parser.add_argument("--shards", type=int, default=1, help="into how many shards the clips are split")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument(
+        "--reuse", type=Path, metavar="DIR", help="folder of folders with caches, to take clips from [--output alone]"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
@@ -131,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
     if config.data.crop == "random":  # scores look at the centre, and so does the validation: from pixels
         clips = [clip for clip in clips if clip.split != "test"]
     encoder = _load(config, args.spatial, pick_device(args.device))
-    failed = _encode_all(clips, encoder, args.output)
+    failed = _encode_all(clips, encoder, args.output, args.reuse)
     if failed and len(failed) == len(clips):
         name, reason = next(iter(failed.items()))
         raise UserError(
@@ -151,10 +158,13 @@ def run(args: argparse.Namespace) -> None:
         settings=encoder.settings,
     )
     write_json_atomic(args.output.with_suffix(f".{RECORD}"), record)
+    keep(args.output)
 
 
 def shard_clips(tables: list[Path], shard: int, shards: int, columns: Columns | None = None) -> list[Clip]:
-    """Take every `shards`-th clip of the tables, beginning with number `shard`; a clip in two tables counts once.
+    """Take a shard's clips of the tables; a clip in two tables counts once.
+
+    A clip's content says in which shard it is: clips that are added leave the others where they are.
 
     Raises:
         UserError: if there is no such shard, or one name stands for different clips.
@@ -170,7 +180,11 @@ def shard_clips(tables: list[Path], shard: int, shards: int, columns: Columns | 
             clip.num_frames,
         ):
             raise UserError(f"clip_id {clip.clip_id} stands for different clips in {', '.join(map(str, tables))}")
-    return list(clips.values())[shard::shards]
+    return [clip for clip in clips.values() if int(fingerprint(_content(clip)), 16) % shards == shard]
+
+
+def _content(clip: Clip) -> list[Any]:
+    return [clip.source_id, clip.start_frame, clip.num_frames]
 
 
 def _load(config: Config, folder: Path | None, device: torch.device) -> _Encoder:
@@ -195,9 +209,14 @@ def _load(config: Config, folder: Path | None, device: torch.device) -> _Encoder
     )
 
 
-def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path) -> dict[str, str]:
-    """Encode what an earlier run did not; return the clips that cannot be, and why."""
+def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path, reuse: Path | None = None) -> dict[str, str]:
+    """Encode what no earlier run did; return the clips that cannot be, and why."""
     failed: dict[str, str] = {}
+    known = [clip for clip in clips if is_content_id(clip.source_id)]
+    wanted = {_key(clip, view, encoder): (clip, view) for clip in known for view in encoder.views()}
+    taken = take_over({key: _part(*held, encoder, output) for key, held in wanted.items()}, output, reuse)
+    if taken:
+        log.info("%d of %d clips are in an earlier cache", taken // len(encoder.views()), len(clips))
     total = sum(encoder.sampling.count(clip) for clip in clips) * len(encoder.views())
     with progress(total=total, desc="encode latents", unit="frames") as bar:
         for clip in clips:
@@ -222,15 +241,14 @@ def _encode_part(clip: Clip, view: View | None, encoder: _Encoder, part: Path, b
             bar.update(len(moments))
 
 
+def _key(clip: Clip, view: View | None, encoder: _Encoder) -> str:
+    """Identify what is cached of a clip: by content, by settings, and by how this version reads files."""
+    seen = [] if view is None else [str(view)]
+    return fingerprint([encoder.settings, *_content(clip), clip.kind, PROBED_FORMAT, *seen])
+
+
 def _part(clip: Clip, view: View | None, encoder: _Encoder, output: Path) -> Path:
-    content = [
-        encoder.settings,
-        clip.source_id,
-        clip.start_frame,
-        clip.num_frames,
-        *([] if view is None else [str(view)]),
-    ]
-    return _parts_folder(output) / f"{clip.clip_id}.{fingerprint(content)}"
+    return _parts_folder(output) / f"{clip.clip_id}.{_key(clip, view, encoder)}"
 
 
 def _parts_folder(output: Path) -> Path:
@@ -243,6 +261,7 @@ def _assemble(clips: list[Clip], failed: dict[str, str], encoder: _Encoder, args
     parts = {name: _part(clip, view, encoder, args.output) for name, (clip, view) in held.items()}
     note = {**encoder.settings, "failed": failed, "shard": [args.shard, args.shards]}
     note["clips"] = {clip.clip_id: [clip.source_id, clip.start_frame, clip.num_frames] for clip in good}
+    note[PARTS] = {name: _key(clip, view, encoder) for name, (clip, view) in held.items()}
     shapes = {name: encoder.shape(clip, view) for name, (clip, view) in held.items()}
     write_latents(args.output, parts, shapes, encoder.settings["dtype"], note)
     folder = _parts_folder(args.output)
