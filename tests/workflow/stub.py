@@ -14,6 +14,7 @@ FILES = {
     "--output": [""],
     "--index": [""],
     "--figures": ["figure.svg"],
+    "--tables": ["main.md"],
 }
 
 

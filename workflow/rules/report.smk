@@ -38,6 +38,13 @@ rule make_report:
             category="Figures",
             labels={"figure": "{name}"},
         ),
+        tables=report(
+            directory("reports/tables"),
+            patterns=["{name}.md"],
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{name}"},
+        ),
     log:
         "logs/make_report.log",
     benchmark:
@@ -50,7 +57,7 @@ rule make_report:
         results=lambda wildcards, input: os.path.dirname(input.table),
     shell:
         "logged {log} python -m video_vae report {params.settings:q} --results {params.results} --rulegraph {input.rulegraph}"
-        " {params.config} --output {output.page} --figures {output.figures}"
+        " {params.config} --output {output.page} --figures {output.figures} --tables {output.tables}"
 
 
 # The notebook, executed: what its cells show is kept in the executed copy, and written as a page of its own.

@@ -161,9 +161,13 @@ def differences(
 ) -> list[Difference]:
     """Compare pairs of rows on every metric that both have; p is corrected for all of them."""
     made = [paired_difference(results, first, second, metric) for first, second in pairs for metric in metrics]
-    found = [difference for difference in made if difference is not None]
-    corrected = holm([difference.p for difference in found])
-    return [replace(difference, p=p) for difference, p in zip(found, corrected, strict=True)]
+    return corrected([difference for difference in made if difference is not None])
+
+
+def corrected(found: Sequence[Difference]) -> list[Difference]:
+    """Correct the p of differences for all that are made at once."""
+    values = holm([difference.p for difference in found])
+    return [replace(difference, p=p) for difference, p in zip(found, values, strict=True)]
 
 
 def rule_text(found: Sequence[Difference]) -> str:

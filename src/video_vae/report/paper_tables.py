@@ -1,0 +1,198 @@
+"""Tables for a paper: main results, experiments, paired differences, as LaTeX (booktabs), CSV and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from video_vae.config import STAGES
+from video_vae.files import atomic_path
+from video_vae.metrics.intervals import MIN_SOURCES
+from video_vae.report import compare
+from video_vae.report.compare import Difference, Row
+from video_vae.report.paper_formats import Cell, Table, as_csv, as_latex, as_markdown
+from video_vae.report.sections import metric_cell
+from video_vae.report.tables import BASELINE, Results
+from video_vae.report.terms import METRICS, Metric, counted, flow_label, stage_label, variant_label
+
+NAMES = ("main", "experiments", "differences")
+
+
+def write_tables(results: Results, folder: Path) -> list[Path]:
+    """Write the tables that there is something for in three formats each; return the files."""
+    written = []
+    for name, table in paper_tables(results).items():
+        for suffix, write in (("tex", partial(as_latex, label=f"tab:{name}")), ("csv", as_csv), ("md", as_markdown)):
+            path = folder / f"{name}.{suffix}"
+            with atomic_path(path) as aside:
+                aside.write_text(write(table), encoding="utf-8")
+            written.append(path)
+    return written
+
+
+def paper_tables(results: Results) -> dict[str, Table]:
+    """Make the tables by name; those without rows too, so that a document that includes them still compiles."""
+    experiments = _scores(results, "Experiments, without the stages that one shares.", experiment_groups(results))
+    main = _scores(results, "Reconstruction of held-out clips.", [("", main_rows(results))])
+    return {"main": main, "experiments": experiments, "differences": _differences(results)}
+
+
+def main_rows(results: Results) -> list[Row]:
+    """List what answers the question: final reconstructions of the base run, the spatial VAE alone, the baselines."""
+    base = results.experiments[0]
+    final = results.final_stage(base)
+    rows = [] if final is None else [Row(experiment=base, stage=final, variant=name) for name in ("rec", "spatial")]
+    rows += [Row(experiment=base, stage=BASELINE, variant=name) for name in compare.BASELINE_VARIANTS]
+    return [row for row in rows if results.row(row.experiment, row.stage, row.variant) is not None]
+
+
+def experiment_groups(results: Results) -> list[tuple[str, list[Row]]]:
+    """List the reconstructions of the base run and of the experiments that have a stage of their own, by stage."""
+    groups = []
+    for stage in STAGES:
+        names = [
+            name
+            for name in results.experiments
+            if results.row(name, stage, "rec") is not None
+            and (name == results.experiments[0] or not compare.shared(results, name, stage))
+        ]
+        if len(names) > 1:
+            groups.append((stage_label(stage), [Row(experiment=name, stage=stage, variant="rec") for name in names]))
+    return groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Best:
+    """The best row of a group by a metric, and its differences from all others of the group."""
+
+    row: Row
+    metric: str
+    against: Sequence[Difference]
+
+
+def _scores(results: Results, caption: str, groups: Sequence[tuple[str, Sequence[Row]]]) -> Table:
+    rows = [row for _, group in groups for row in group]
+    means = {row: results.row(row.experiment, row.stage, row.variant) for row in rows}
+    known = {row: values for row, values in means.items() if values is not None}
+    metrics = [m for m in METRICS.values() if any(pd.notna(values.get(m.key)) for values in known.values())]
+    best = _best(results, [group for _, group in groups], metrics)
+    lines = []
+    for title, group in groups:
+        for row in group:
+            label = [row.experiment, title] if title else [_label(results, row)]
+            cells = [_cell(known[row], metric, bold=(row, metric.key) in best) for metric in metrics]
+            lines.append((label, cells))
+    heads = ["experiment", "after"] if groups and groups[0][0] else ["reconstruction"]
+    return Table(caption=caption, heads=heads, metrics=metrics, rows=lines, note=_note(results, rows, metrics))
+
+
+def _label(results: Results, row: Row) -> str:
+    return row.label(with_experiment=False) if row.variant == "rec" else variant_label(row.variant)
+
+
+def _cell(values: pd.Series, metric: Metric, *, bold: bool) -> Cell:
+    if pd.isna(values.get(metric.key)):
+        return Cell()
+    written = metric_cell(values, metric.key)
+    low, high = (float(values.get(f"{metric.key}_{end}", float("nan"))) for end in ("low", "high"))
+    numbers = (float(values[metric.key]), low, high)
+    return Cell(text=written["text"], interval=written["interval"], bold=bold, numbers=numbers)
+
+
+def _best(results: Results, groups: Iterable[Sequence[Row]], metrics: Sequence[Metric]) -> set[tuple[Row, str]]:
+    """Find the rows that are better than every other of their group, corrected for all comparisons of the table."""
+    found = []
+    for group in groups:
+        for metric in metrics:
+            means = {row: compare.clip_values(results, row, metric.key).mean() for row in group}
+            ranked = sorted((row for row in group if pd.notna(means[row])), key=lambda row: means[row])
+            if len(ranked) < 2:
+                continue
+            first = ranked.pop(-1 if metric.higher_is_better else 0)
+            made = [compare.paired_difference(results, first, other, metric.key) for other in ranked]
+            found.append(_Best(row=first, metric=metric.key, against=[one for one in made if one is not None]))
+    corrected = iter(compare.corrected([one for best in found for one in best.against]))
+    verdicts = {(best.row, best.metric): [next(corrected).verdict for _ in best.against] for best in found}
+    return {key for key, said in verdicts.items() if said and set(said) == {"better"}}
+
+
+def _differences(results: Results) -> Table:
+    pairs = [*compare.main_pairs(results), *compare.experiment_pairs(results)]
+    found = compare.differences(results, pairs)
+    metrics = [metric for metric in METRICS.values() if any(one.metric == metric.key for one in found)]
+    lines = []
+    for first, second in dict.fromkeys((one.first, one.second) for one in found):
+        mine = {one.metric: one for one in found if (one.first, one.second) == (first, second)}
+        label = [row.label(with_experiment=first.experiment != second.experiment) for row in (first, second)]
+        lines.append((label, [_difference_cell(mine.get(metric.key)) for metric in metrics]))
+    rows = list(dict.fromkeys(row for pair in pairs for row in pair))
+    note = f"{_protocol(results, rows, metrics)} Means of the differences clip by clip, first less second; {RULED}"
+    return Table(
+        caption="Paired differences.",
+        heads=["first", "second"],
+        metrics=metrics,
+        rows=lines,
+        note=f"{note} {compare.rule_text(found)} Bold: a verdict.",
+        versus="less",
+    )
+
+
+RULED = "in brackets their 95 % intervals (Student's t, corrected for skewness, over sources)."
+
+
+def _difference_cell(difference: Difference | None) -> Cell:
+    if difference is None:
+        return Cell()
+    written = compare.written_difference(difference)
+    return Cell(
+        text=written["gap"],
+        interval=written["gap_interval"],
+        bold=difference.verdict in ("better", "worse"),
+        numbers=(difference.mean, difference.low, difference.high),
+        p=difference.p,
+        verdict=difference.verdict,
+    )
+
+
+def _note(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
+    sizes = ", ".join(f"{m.label} {m.smallest:g}{' ' if m.unit else ''}{m.unit}" for m in metrics)
+    few = min((compare.source_count(results, row) for row in rows), default=0) < MIN_SOURCES
+    bold = (
+        f"Nothing is bold: that takes {MIN_SOURCES} sources."
+        if few
+        else "Bold: better than every other row, significant at 5 % after Holm's correction, by at least " + sizes + "."
+    )
+    return f"{_protocol(results, rows, metrics)} Means over clips; {RULED} {bold}"
+
+
+def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
+    """Say what the numbers were measured on, and how."""
+    counts = [results.row(row.experiment, row.stage, row.variant) for row in rows]
+    clips = sorted({int(values["clips"]) for values in counts if values is not None})
+    sources = sorted({compare.source_count(results, row) for row in rows})
+    height, width = results.config.data.resolution
+    how = results.config.reconstruction
+    windows = "whole clips"
+    if how.max_frames is not None:
+        windows = f"up to {counted(how.windows, 'window')} of {how.max_frames} frames of each"
+    interval = results.config.data.frame_interval
+    every = "every frame" if interval == 1 else f"one frame of {interval}"
+    said = [
+        f"{_range(clips)} held-out clips from {_range(sources)} sources",
+        f"{windows}, {height}×{width}, {every}, stored without loss",
+    ]
+    said += ["LPIPS with AlexNet v0.1"] if any(metric.key == "lpips" for metric in metrics) else []
+    flows = sorted({value for value in results.metrics_text.get("flow", ()) if value})
+    if flows and any(metric.key == "flolpips" for metric in metrics):
+        said.append(f"FloLPIPS with {', '.join(map(flow_label, flows))} flow")
+    return f"{'; '.join(said)}."
+
+
+def _range(values: Sequence[int]) -> str:
+    if not values:
+        return "no"
+    return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
