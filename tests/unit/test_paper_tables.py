@@ -15,6 +15,7 @@ import pytest
 
 from report_material import build_report, make_results
 from video_vae.config import parse_config
+from video_vae.errors import UserError
 from video_vae.report.paper_formats import Cell, Table, as_latex, latex_text
 from video_vae.report.paper_tables import paper_tables, write_tables
 from video_vae.report.tables import Results, load_results
@@ -162,3 +163,15 @@ def test_a_run_without_scores_gives_tables_that_compile(tmp_path: Path) -> None:
     for text in texts:
         check_latex(text)
     compile_latex(tmp_path, texts)
+
+
+def test_a_table_of_others_stays(tmp_path: Path) -> None:
+    results = scored(tmp_path / "results", RUN)
+    for _ in range(2):  # its own files are replaced
+        files = write_tables(results, tmp_path / "tables")
+    for file in files:
+        own = file.read_bytes()
+        file.write_text("mine, and nobody else has it\n")
+        with pytest.raises(UserError, match=file.name):
+            write_tables(results, tmp_path / "tables")
+        file.write_bytes(own)

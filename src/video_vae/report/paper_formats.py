@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from video_vae import __version__
 from video_vae.report.terms import MISSING, Metric
 
 _LATEX = {
@@ -64,7 +63,7 @@ def as_latex(table: Table, label: str) -> str:
     body = [line for names, cells in table.rows for line in _latex_lines(table, names, cells)]
     return "\n".join(
         [
-            f"% Made by video-vae {__version__}. In the preamble: \\usepackage{{booktabs}}",
+            r"% Made by video-vae; in the preamble: \usepackage{booktabs}",
             r"\begin{table*}",
             r"  \centering",
             rf"  \caption{{{latex_text(table.caption)}}}",

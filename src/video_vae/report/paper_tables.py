@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from video_vae.config import STAGES
 from video_vae.files import atomic_path
+from video_vae.foreign import check_places
 from video_vae.metrics.intervals import MIN_SOURCES
 from video_vae.report import compare
 from video_vae.report.compare import Difference, Row
@@ -23,15 +24,29 @@ NAMES = ("main", "experiments", "differences")
 
 
 def write_tables(results: Results, folder: Path) -> list[Path]:
-    """Write the tables that there is something for in three formats each; return the files."""
-    written = []
+    """Write each table in three formats; return the files.
+
+    Raises:
+        UserError: if a file of others stands in the place of one.
+    """
+    texts: dict[Path, str] = {}
     for name, table in paper_tables(results).items():
-        for suffix, write in (("tex", partial(as_latex, label=f"tab:{name}")), ("csv", as_csv), ("md", as_markdown)):
-            path = folder / f"{name}.{suffix}"
-            with atomic_path(path) as aside:
-                aside.write_text(write(table), encoding="utf-8")
-            written.append(path)
-    return written
+        for suffix, text in (
+            ("tex", as_latex(table, f"tab:{name}")),
+            ("csv", as_csv(table)),
+            ("md", as_markdown(table)),
+        ):
+            texts[folder / f"{name}.{suffix}"] = text
+    check_places({path: _traits(path, text) for path, text in texts.items()})
+    for path, text in texts.items():
+        with atomic_path(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    return list(texts)
+
+
+def _traits(path: Path, text: str) -> Sequence[str]:
+    first = text.splitlines()[0]
+    return next(csv.reader([first])) if path.suffix == ".csv" else [first]
 
 
 def paper_tables(results: Results) -> dict[str, Table]:

@@ -43,11 +43,11 @@ def run(args: argparse.Namespace) -> None:
     results = load_results(config, args.results)
     figures = args.figures or args.output.parent / "figures"
     check_places({args.output: [PAGE], args.output.with_suffix(f".{RECORD}"): RECORD_TRAITS})
+    tables = args.tables or args.output.parent / "tables"
+    write_tables(results, tables)
     page = render(results, figures, rulegraph=args.rulegraph, configfile=configfile)
     with atomic_path(args.output) as aside:
         aside.write_text(hide_secrets(page), encoding="utf-8")
-    tables = args.tables or args.output.parent / "tables"
-    write_tables(results, tables)
     table = args.results / "metrics.csv"
     read = {"metrics": table} if table.is_file() else {}
     written = {"page": args.output, "figures": figures if figures.is_dir() else None, "tables": tables}
