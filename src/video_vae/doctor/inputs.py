@@ -9,7 +9,7 @@ from pathlib import Path
 from video_vae.config import Config, parse_config
 from video_vae.config.runs import Runs, data_owner
 from video_vae.config.slices import data_slice
-from video_vae.config.types import address_scheme
+from video_vae.config.types import PACKAGE_FILES, address_scheme
 from video_vae.errors import UserError
 from video_vae.files import absence
 from video_vae.provenance import RECORD
@@ -56,18 +56,35 @@ def lost_sources(run: Config, made: Path) -> Iterator[Lost]:
         run: its settings.
         made: folder of its manifest, which sources that were moved away must have been listed in.
     """
-    lost = [(source, text) for source in run.data.sources if (text := absence(source))]
+    lost = list(_lost_clips(run, made.parents[2] / "resources"))
     listed = bool(lost) and _listed_with(run, made)
-    for source, text in lost:
+    for key, text, cure in lost:
         if not run.data.archived:
-            archived = ", or set data.archived: true where they were moved away after the run" if listed else ""
-            yield "data.sources", f"{source} {text}; correct the path{archived}"
+            archived = ", or set data.archived: true where it was moved away after the run" if listed else ""
+            yield key, f"{text}; {cure}{archived}"
         elif not listed:
-            cure = "put them back, or name what was listed"
-            yield "data.archived", f"{source} {text}, and {made} was not made with these settings; {cure}"
+            put = "put it back, or name what was listed"
+            yield "data.archived", f"{text}, and {made} was not made with these settings; {put}"
     root = run.data.root
     if root is not None and not run.data.archived and not Path(root).is_dir():
         yield "data.root", f"{root} {absence(root) or 'is not a folder'}; correct the path, or set null"
+
+
+def _lost_clips(run: Config, resources: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield what is gone of the sources, and of packages since they were fetched: key, text, cure."""
+    for source in run.data.sources:
+        if lost := absence(source):
+            yield "data.sources", f"{source} {lost}", "correct the path"
+    for folder in (resources / name for name in run.data.packages):
+        try:
+            names = list(json.loads((folder / PACKAGE_FILES).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue  # it is fetched by the run
+        gone = [str(folder / name) for name in names if not (folder / name).exists()]
+        if gone:
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            cure = f"delete {folder / PACKAGE_FILES}, then they are fetched again"
+            yield "data.packages", f"{gone[0]}{more} is gone since it was fetched", cure
 
 
 def _listed_with(run: Config, made: Path) -> bool:

@@ -15,6 +15,7 @@ from huggingface_hub import constants
 from video_vae.config import Config
 from video_vae.config.runs import data_owner, resolve
 from video_vae.config.slices import needs_perceptual
+from video_vae.config.types import PACKAGE_FILES
 from video_vae.doctor.inputs import Lost, lost_metric_weights, lost_sources, lost_spatial
 from video_vae.doctor.machine import Check
 from video_vae.files import sha256_file
@@ -51,7 +52,7 @@ def hub_needs(config: Config) -> list[str]:
 def registry_needs(config: Config, folder: Path) -> list[str]:
     """List the packages of a config that are not fetched yet."""
     named = {"lpips", *(name for run in resolve(config).values() for name in run.data.packages)}
-    lost = [name for name in sorted(named) if not (folder / "resources" / name / "files.json").is_file()]
+    lost = [name for name in sorted(named) if not (folder / "resources" / name / PACKAGE_FILES).is_file()]
     return [f"resources.{name}" for name in lost]
 
 

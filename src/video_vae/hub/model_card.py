@@ -175,7 +175,7 @@ def _metadata(origin: Origin, *, name: str, licence: str, config: Config) -> Mod
         license=licence,
         library_name="video-vae",
         tags=["video", "vae", "autoencoder", "video-compression"],
-        base_model=hub if origin.records and hub.count("/") == 1 and not Path(hub).exists() else None,
+        base_model=hub if origin.records and hub and config.spatial.place is None else None,
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=name if results else None,
         eval_results=results or None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
+from video_vae.config.types import HUB_ID
 from video_vae.errors import UserError
 from video_vae.weights.files import CONFIG, ModelFiles, choose_weights, find_model, shard_names
 
@@ -17,7 +17,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """A mirror on this machine needs no https."""
 TIMEOUT = 5.0
 """Seconds that a hub has to answer whether it has a model."""
-_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def hub_model(name: str, subfolder: str | None) -> ModelFiles:
@@ -51,7 +50,7 @@ def hub_model(name: str, subfolder: str | None) -> ModelFiles:
 
 def is_hub_id(name: str) -> bool:
     """Tell whether a name may be a model's on a hub."""
-    return _ID.fullmatch(name) is not None
+    return HUB_ID.fullmatch(name) is not None
 
 
 def cached_model(name: str, subfolder: str | None) -> ModelFiles | None:
