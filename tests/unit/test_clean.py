@@ -20,6 +20,7 @@ from finished_run import RESULTS, finish_run, written
 from video_vae.cli import main
 from video_vae.config import load_config
 from video_vae.config.slices import latents_fingerprint
+from video_vae.latents.reuse import keep
 from video_vae.provenance import run_record, write_json_atomic
 
 OLD, OTHER = "0" * 16, "1" * 16
@@ -47,6 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             save_file({"moments": np.zeros(8)}, shard)
             record = run_record("encode-latents", {}, outputs={"shard": shard})
             write_json_atomic(shard.with_suffix(".run.json"), record)
+            keep(shard)
         written(Path("results/benchmarks/latents", OLD, "shard_0.tsv"), "s\th:m:s\tmax_rss\n1\t0:00:01\t5\n")
         written(Path("results/benchmarks/demo/train_stage1.tsv"), "s\th:m:s\tmax_rss\n1\t0:00:01\t5\n")
     return folder
@@ -84,7 +86,7 @@ def test_states_and_caches_of_other_settings_go_and_those_of_the_config_stay(
     lines = clean(capsys)
     assert [line.split(":")[0] for line in lines[:-1]] == [f"removed {CACHE / OLD}", f"removed {STATE / OLD}"]
     gone = {path for path in before if OLD in path}
-    assert tree() == before - gone and len(gone) == 11
+    assert tree() == before - gone and len(gone) == 12
     assert clean(capsys) == ["nothing is outdated"]
 
 
@@ -93,6 +95,12 @@ def test_states_stay_where_the_config_is_not_trained_yet(capsys: pytest.CaptureF
     config.write_text(config.read_text(encoding="utf-8").replace("steps: 3", "steps: 5"))
     clean(capsys)
     assert (STATE / OLD).is_dir() and (STATE / OTHER).is_dir() and not (CACHE / OLD).exists()
+
+
+def test_a_cache_stays_while_the_one_that_takes_clips_from_it_is_to_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    config = Path("demo.yaml")
+    config.write_text(config.read_text(encoding="utf-8").replace("min_size: 16", "min_size: 17"))
+    assert any("still to be made" in line for line in clean(capsys)) and (CACHE / OLD / "shard_0.run.json").is_file()
 
 
 def test_what_any_of_several_configs_names_stays(capsys: pytest.CaptureFixture[str]) -> None:

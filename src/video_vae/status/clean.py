@@ -87,7 +87,8 @@ def _plan(outdated: Outdated, results: Path, minutes: float) -> Removal:
     folders = (outdated.path, *([results / "benchmarks" / inner] if whole else []))
     files = frozenset[Path]().union(*(written_files(folder, lexical(results).parent) for folder in folders))
     foreign = tuple(path for folder in folders for path in files_below(folder) if path not in files)
-    size = sum(path.stat().st_size for path in files)
+    sizes = {(status.st_dev, status.st_ino): status.st_size for status in map(Path.stat, files)}  # links count once
+    size = sum(sizes.values())
     return Removal(outdated=outdated, folders=folders, files=files, foreign=foreign, size=size)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from video_vae.config import STAGES, Config, StageName, load_merged, parse_config
 from video_vae.config.runs import Runs, data_owner, resolve, stage_owner
-from video_vae.config.slices import Slice, data_slice, latents_fingerprint, stage_slice
+from video_vae.config.slices import Slice, data_slice, latents_fingerprint, stage_slice, uses_cache
 from video_vae.config.types import RESERVED
 from video_vae.errors import UserError
 from video_vae.files import lexical
@@ -102,10 +102,14 @@ def _record(folder: Path) -> Record | None:
 
 
 def _caches(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:
-    named = {latents_fingerprint(run) for runs in all_runs for run in runs.values()}
+    """Find caches of other settings; they stay while one that is to be made may take clips from them."""
+    configs = [run for runs in all_runs for run in runs.values()]
+    made = {latents_fingerprint(run): any(uses_cache(run, stage) for stage in STAGES) for run in configs}
+    coming = [name for name, used in made.items() if used and not any((results / "latents" / name).glob("*.run.json"))]
+    unsure = f"latents/{coming[0]}, which is still to be made, takes clips from it" if coming else ""
     for folder in _folders(results / "latents"):
-        if folder.name not in named and FINGERPRINT.fullmatch(folder.name):
-            yield Outdated(path=folder, what="latents of other settings")
+        if folder.name not in made and FINGERPRINT.fullmatch(folder.name):
+            yield Outdated(path=folder, what="latents of other settings", unsure=unsure)
 
 
 def _states(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:
