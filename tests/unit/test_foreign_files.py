@@ -20,7 +20,7 @@ from video_vae.commands import COMMANDS
 from video_vae.files import sha256_file
 
 FOREIGN = b"mine, and nobody else has it\n"
-WRITE_NOTHING = {"doctor", "status", "verify"}
+WRITE_NOTHING = {"clean", "doctor", "status", "verify"}  # what clean removes is tried in test_clean
 TRAINING = {"steps": 2, "batch": 2, "crop": 32, "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4}
 SPATIAL = json.dumps({"data": {"resolution": [32, 32]}, "spatial": {"pretrained": None, "training": TRAINING}})
 
