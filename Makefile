@@ -3,6 +3,7 @@
 # make test                       lint and tests          make test-slow   the tests that take minutes
 # make test-conda                 builds the rules' conda environments and runs jobs in them
 # make test-container            builds the image in a chroot and runs the workflow in it (root, debootstrap, 8 GB)
+# make test-wheel                 the package beside an older torch, built and checked as for an upload (5 GB)
 # make offline CONFIG=my.yaml     fetches all that needs the network, for machines without [SDM=conda]
 # make test-slurm                 the workflow on a real SLURM of four nodes on this machine (Debian, as root; 11 minutes)
 # make test-faults                break runs on purpose; their table goes to docs/reliability.md with PUBLISH=1
@@ -12,13 +13,13 @@
 # make env                        only the environment: .venv/bin/python
 # make config                     regenerate what is generated from the settings and from the lock
 # make audit                      known vulnerabilities of the locked packages, where the registry tells them
-# make lock                       pin the packages of pyproject.toml anew
+# make lock                       pin what pyproject.toml asks for and the lock lacks; all anew with UPGRADE=1
 # make clean                      remove results, reports and logs (not the fetched packages, not the environment)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-faults test-slurm test-conda test-container offline reproduce bench lint format config audit lock clean
+.PHONY: help env demo test test-slow test-faults test-slurm test-conda test-container test-wheel offline reproduce bench lint format config audit lock clean
 
 PYTHON_BIN := .venv/bin
 PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
@@ -70,6 +71,9 @@ test-slow: env
 test-conda: env
 	@$(PYTHON_BIN)/pytest -m installs tests/environments/test_conda.py
 
+test-wheel: env
+	@$(PYTHON_BIN)/pytest -m installs tests/environments/test_wheel.py
+
 test-container: env
 	@$(PYTHON_BIN)/pytest -m installs tests/environments/test_container.py
 
@@ -100,12 +104,10 @@ audit: env
 	@$(PYTHON_BIN)/python -m pip install --quiet --upgrade --target build/audit pip-audit==2.10.1
 	@PYTHONPATH=build/audit $(PYTHON_BIN)/python -m pip_audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
-# uv.lock is not kept: it names the registry that it was made with.
 lock:
 	@command -v uv >/dev/null || { echo "uv is needed to pin packages: pip install uv"; exit 1; }
-	@uv lock --quiet
-	@uv export --quiet --frozen --no-emit-project --all-groups --no-header --no-annotate --output-file requirements.lock
-	@rm -f uv.lock
+	@uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --quiet $(if $(UPGRADE),--upgrade) --output-file requirements.lock
 	@$(MAKE) --no-print-directory env config
 
 clean:

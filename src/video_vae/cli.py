@@ -35,6 +35,8 @@ RANK_SHOWN = "VIDEO_VAE_RANK_SHOWN"
 HERE = Path(__file__).resolve().parent
 FRAMES_SHOWN = 3
 """OutputPaths in the code that an unexpected error names, the innermost first."""
+EXTRAS = {"jinja2": "report", "matplotlib": "report", "snakemake": "workflow"}
+"""Packages that another extra than `train` installs."""
 MAX_SAID = 400
 """Characters of an unexpected error's text that are shown."""
 
@@ -79,6 +81,9 @@ def _explained(error: BaseException) -> tuple[int, str]:
         return USAGE_STATUS, str(error)
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPT_STATUS, "interrupted"
+    if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) != __package__:
+        how = f"pip install 'video-vae[{EXTRAS.get(name, 'train')}]', or `make env` in a checkout"
+        return USAGE_STATUS, f"this command needs the package {name}; {how}"
     refused = unwritable(error) if isinstance(error, OSError) else None
     if refused is not None:
         return DISK_STATUS, refused

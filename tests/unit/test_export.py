@@ -134,6 +134,23 @@ def test_a_model_without_a_record_says_so(trained: Path, tmp_path: Path) -> None
     assert "Not recorded" in card.text and "Not measured" in card.text and card.data.eval_results is None
 
 
+def test_nothing_tells_where_it_was_trained(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "copy")
+    for stage in ("stage1", "stage2"):
+        path = tmp_path / "copy" / "results/mine" / stage / "run.json"
+        record = json.loads(path.read_text())
+        record["inputs"].get("spatial", {})["path"] = record["config"]["spatial"]["pretrained"] = "/home/someone/vae"
+        record["inputs"]["train"]["path"] = "/home/someone/train.csv"
+        path.write_text(json.dumps(record))
+    for form, output in (("diffusers", "a"), ("open-sora", "b"), ("open-sora", "c.pt")):
+        model = tmp_path / "copy" / "results/mine/stage2/model"
+        assert main(["export", str(model), "--format", form, "--output", str(tmp_path / output)]) == 0
+    written = [path for name in ("a", "b", "c.pt") for path in (tmp_path / name, *(tmp_path / name).glob("*"))]
+    texts = [path.read_bytes() for path in written if path.is_file()]
+    assert len(texts) == 6 and not [text for text in texts if b"/home" in text or str(tmp_path).encode() in text]
+    assert "| `vae` | spatial VAE to start from" in (tmp_path / "a" / "README.md").read_text()
+
+
 def test_a_licence_or_a_card_that_the_hub_refuses_is_named(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -308,10 +308,14 @@ def _weights(records: Sequence[Mapping[str, Any]], files: Mapping[str, str]) -> 
         for key, what in (("spatial", "spatial VAE to start from"), ("init_from", "model to start from")):
             if key in record["inputs"] and (key == "init_from" or record is records[-1]):
                 part = record["inputs"][key]
-                rows.append(
-                    [f"`{part['path']}`", f"{what}, {stage_label(record['stage']).lower()}", f"`{part['sha256']}`"]
-                )
+                stage = stage_label(record["stage"]).lower()
+                rows.append([f"`{_shown(part['path'])}`", f"{what}, {stage}", f"`{part['sha256']}`"])
     return _table(["file or folder", "what", "sha256"], rows)
+
+
+def _shown(path: str) -> str:
+    """Name what was read: a path of the project's folder as it is, another one by its name alone."""
+    return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else path
 
 
 def _limits(origin: Origin, config: Config) -> str:
