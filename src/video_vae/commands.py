@@ -97,6 +97,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             "walk back from a result, rehash all that made it, and say what differs",
             "results/metrics.csv --row demo:stage3",
         ),
+        "explore": Command(
+            "video_vae.explore.explore",
+            "run the notebook on a finished run and keep the executed copy",
+            "config/demo.yaml --notebook workflow/notebooks/explore.ipynb --output explore.ipynb",
+        ),
         "report": Command(
             "video_vae.report.report", "write the self-contained HTML report", "config/demo.yaml --results results"
         ),

@@ -26,6 +26,8 @@ _HEAD = 1 << 20
 """Bytes of a file that are looked at: headers and tags lie in them."""
 STORED, PREVIEW = '"content_sha256":', "written by video-vae"
 """Traits of clips: as they are stored for measuring, and for people."""
+EXECUTED = "injected-parameters"
+"""Tag of the cell that an executed notebook has and its original has not."""
 PAGE = '<meta name="generator" content="video-vae'
 _MARKS = (
     PAGE.encode(),
@@ -142,11 +144,17 @@ def _marks(path: Path) -> Iterable[str]:
     return [mark.decode() for mark in _MARKS if mark in head]
 
 
+def _notebook(path: Path) -> Iterable[str]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return {tag for cell in cells for tag in cell["metadata"].get("tags", ())}
+
+
 _READERS: dict[str, Callable[[Path], Iterable[str]]] = {
     ".json": _json,
     ".jsonl": _lines,
     ".csv": _table,
     ".parquet": _parquet,
     ".safetensors": _safetensors,
+    ".ipynb": _notebook,
     **dict.fromkeys((".md", ".yaml", ".yml", ".txt", ".tex", ".def", ".sh"), _text),
 }

@@ -23,9 +23,8 @@ from video_vae.data.sources import collect
 from video_vae.distributed.gpu_locks import visible_gpus
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
-from video_vae.provenance import SOURCE
+from video_vae.provenance import CHECKOUT
 
-CHECKOUT = SOURCE.parents[1]
 SIZES = ("small", "paper")
 SIZE_CONFIGS = {"small": "config/demo.yaml", "paper": "config/config.yaml"}
 SIZE_TEXTS = {

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from video_vae.cli import RANK_SHOWN
+from video_vae.cli import RANK_SHOWN, WAITING
 from video_vae.distributed.gpu_locks import acquire_gpus, visible_gpus
 from video_vae.distributed.parent_death import end_with_owner
 from video_vae.errors import TIME_UP_STATUS, UserError
@@ -294,6 +294,7 @@ def _launch(args: argparse.Namespace, arguments: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Show the command and run it; return the exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault(*WAITING)
     end_with_owner()
     start = given.index("-m") if "-m" in given else len(given)
     try:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ PACKAGES = (
     "snakemake",
 )
 SOURCE = Path(__file__).resolve().parent
+CHECKOUT = SOURCE.parents[1]
+"""The checkout that this package lies in, if it does: an installed one has none."""
 CONFIG_FILES = "VIDEO_VAE_CONFIG_FILES"
 """Set by the workflow: the config files that a job's settings were cut from, separated like PATH."""
 CONFIG_GIVEN = "VIDEO_VAE_CONFIG_GIVEN"
@@ -129,7 +132,18 @@ def code_record() -> dict[str, Any]:
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is not None:
         record["commit"] = _git("rev-parse", "HEAD")
         record["dirty"] = bool(_git("status", "--porcelain", "--", str(SOURCE)))
+    else:
+        record["commit"] = _archived_commit()
     return record
+
+
+def _archived_commit() -> str | None:
+    """Return the commit that a copy made by `git archive` names; None in a checkout or an installed package."""
+    try:
+        commit = re.search("[0-9a-f]{40}", (CHECKOUT / ".git_archival.txt").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return commit[0] if commit else None
 
 
 def _git(*arguments: str) -> str | None:

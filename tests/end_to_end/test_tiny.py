@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout of this project with clips of its own, after one run of the workflow."""
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("tiny") / "user's folder"
     copy_project(folder)
     write_clips(folder / "clips", frames=12)
     # One setting comes from the command line: it is part of what `verify` compares.

@@ -46,4 +46,6 @@ def copy_project(folder: Path) -> None:
     for name in ("workflow", "config", "envs", "src"):
         left = ("__pycache__", "weights") if name == "workflow" else ("__pycache__",)
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*left))
+    for name in (".gitattributes", ".git_archival.txt"):
+        shutil.copy(ROOT / name, folder)
     (folder / "slurm").symlink_to("workflow/profiles/slurm")

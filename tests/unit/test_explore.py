@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from report_material import FPS, make_results, moving_clip
 from video_vae.data.storage import write_preview
 from video_vae.data.video import probe
 from video_vae.errors import UserError
-from video_vae.explore import Study, morph, open_study, save_clip
+from video_vae.explore.study import Study, morph, open_study, save_clip
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "workflow" / "notebooks" / "explore.ipynb"
@@ -70,6 +72,53 @@ def test_the_notebook_runs_in_plain_jupyter_after_its_first_cell_is_set(finished
     shown = {kind for cell in cells for output in cell.outputs for kind in output.get("data", {})}
     assert {"image/png", "text/html"} <= shown
     assert probe(folder / "morph.mp4").num_frames == 33
+
+
+def _explore(folder: Path, *arguments: str, notebook: Path = NOTEBOOK) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "video_vae", "explore", *arguments, "--notebook", str(notebook)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def _notebook(path: Path, *cells: str) -> Path:
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    return path
+
+
+def test_the_command_runs_it_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / 'it\'s a "folder" {of} $mine'
+    folder.mkdir()
+    asks = "import os\nprint([CONFIG, RESULTS, THREADS, os.getcwd()])\nopen(MORPH, 'w').close()"
+    notebook = _notebook(tmp_path / "mine.ipynb", "CONFIG = None", asks)
+    result = _explore(
+        folder, "{'a'}.json", "--threads", "1", "--output", "out/b.ipynb", "--morph", "c/d.mp4", notebook=notebook
+    )
+    assert (result.returncode, result.stderr) == (0, f"{notebook}: executed, in out/b.ipynb\n")
+    cells = _cells(nbformat.read(folder / "out/b.ipynb", as_version=4), "code")
+    said = ["{'a'}.json", "results", 1, str(folder)]
+    assert cells[2].outputs[0].text == f"{said}\n"
+    assert (folder / "c/d.mp4").is_file()
+
+
+def test_a_cell_that_fails_is_named_with_what_was_shown_until_then(tmp_path: Path) -> None:
+    sources = ["CONFIG = None", "print(CONFIG)", "raise ValueError('enough of', CONFIG)"]
+    notebook = _notebook(tmp_path / "mine.ipynb", *sources)
+    result = _explore(tmp_path, "a.yaml", "--output", "done.ipynb", notebook=notebook)
+    assert result.returncode == 2
+    line = result.stderr.splitlines()[-1]
+    assert line.endswith("a cell failed (ValueError: ('enough of', 'a.yaml')); done.failed.ipynb shows where")
+    shown = _cells(nbformat.read(tmp_path / "done.failed.ipynb", as_version=4), "code")[2].outputs
+    assert shown[0].text == "a.yaml\n" and not (tmp_path / "done.ipynb").exists()
+
+
+def test_no_notebook_and_somebody_elses_are_told_in_one_line(tmp_path: Path) -> None:
+    shutil.copy(NOTEBOOK, tmp_path / "mine.ipynb")
+    kept = _explore(tmp_path, "a.yaml", "--output", "mine.ipynb")
+    none = _explore(tmp_path, "a.yaml", "--output", "new.ipynb", notebook=tmp_path / "none.ipynb")
+    assert kept.returncode == none.returncode == 2 and kept.stderr.count("\n") == none.stderr.count("\n") == 1
+    assert "mine.ipynb is there and was not written by this command; move it away, or name" in kept.stderr
+    assert (tmp_path / "mine.ipynb").read_bytes() == NOTEBOOK.read_bytes()
+    assert "none.ipynb: no notebook to be read" in none.stderr
 
 
 def test_scores_and_comparisons_are_the_reports(study: Study) -> None:

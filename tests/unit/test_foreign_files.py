@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat import v4
 
 from material import make_video_vae
 from report_material import CONFIG as REPORT_CONFIG
@@ -24,6 +26,12 @@ WRITE_NOTHING = {"clean", "doctor", "status", "verify"}  # what clean removes is
 TRAINING = {"steps": 2, "batch": 2, "crop": 32, "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4}
 SPATIAL = json.dumps({"data": {"resolution": [32, 32]}, "spatial": {"pretrained": None, "training": TRAINING}})
 
+NOTEBOOK_CELL = """\
+import numpy as np
+from video_vae.data.storage import write_preview
+write_preview(MORPH, np.zeros((9, 32, 32, 3), np.uint8), 25)
+"""
+
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,6 +45,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["evaluate", *clips, "--metric", "psnr", "--output", str(folder / "summary.json")]) == 0
     (folder / "report").mkdir()
     make_results(folder / "report")
+    cells = ["MORPH = None", NOTEBOOK_CELL]
+    nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells]), folder / "mine.ipynb")
     wheel = folder / "some_clips-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("clips/a.mp4", b"red")
@@ -128,6 +138,10 @@ JOBS = {
     "report": Job(
         lambda m: ["report", json.dumps(REPORT_CONFIG), f"--results={m / 'report'}", "--output=out/r.html"],
         ("out/r.html", "out/r.run.json", "out/figures/metric_flicker.svg"),
+    ),
+    "explore": Job(
+        lambda m: ["explore", "a.yaml", f"--notebook={m / 'mine.ipynb'}", "--morph=out/m.mp4", "--output=out/e.ipynb"],
+        ("out/e.ipynb", "out/m.mp4"),
     ),
     "import": Job(lambda m: ["import", _model(m), "--output=out/model"], tuple(f"out/model/{name}" for name in MODEL)),
     "export": Job(

@@ -15,7 +15,9 @@ FILES = {
     "--index": [""],
     "--figures": ["figure.svg"],
     "--tables": ["main.md"],
+    "--morph": [""],
 }
+NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
 
 
 def make_folders(name: str, baselines: bool) -> None:
@@ -40,7 +42,7 @@ def write(arguments: list[str]) -> None:
                 targets = [path / "files.json"]
             for target in targets:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(given, encoding="utf-8")
+                target.write_text(NOTEBOOK if target.suffix == ".ipynb" else given, encoding="utf-8")
     if "convert-lpips" in arguments:
         folder = Path(arguments[arguments.index("convert-lpips") + 1])
         for net in ("alex", "vgg"):

@@ -66,7 +66,7 @@ def test_results_of_clips_that_were_moved_away_stay_usable_where_the_config_says
     assert plain[0] == 1 and "data.archived: true" in plain[1]
     assert kept[0] == 0 and jobs(kept[1]) == {}
     assert other[0] == 1 and "\ndata.archived: config/demo_clips.csv does not exist" in other[1]
-    assert title[0] == 0 and jobs(title[1]) == {"make_report": 1, "all": 1}
+    assert title[0] == 0 and jobs(title[1]) == {"write_settings": 1, "make_report": 1, "all": 1}
     table.with_suffix(".archived").rename(table)
     assert jobs(planned(own_copy, {"data": archived})[0][1]) == {}
 

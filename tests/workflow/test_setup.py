@@ -24,10 +24,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / "envs", folder / "envs", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.lock", folder)
-    package = folder / "src" / "video_vae"
-    package.mkdir(parents=True)
-    for name in ("__init__", "cli", "commands", "errors", "files", "owner", "redaction"):
-        shutil.copy(ROOT / "src" / "video_vae" / f"{name}.py", package)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "home").mkdir()
     return folder
 

@@ -53,11 +53,8 @@ def copy_checkout(folder: Path) -> Checkout:
     shutil.copytree(ROOT / "src" / "video_vae", package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ENTRIES:
         shutil.copy(ROOT / "tests" / "workflow" / "stub.py", package / name)
-    stub = {"cell_type": "code", "id": "stub", "metadata": {}, "execution_count": None, "outputs": []}
-    stub["source"] = "for path in snakemake.output:\n    open(path, 'w').close()"
-    notebook = folder / "workflow" / "notebooks" / "explore.ipynb"
-    content = json.loads(notebook.read_text(encoding="utf-8")) | {"cells": [stub]}
-    notebook.write_text(json.dumps(content), encoding="utf-8")
+    for name in (".gitattributes", ".git_archival.txt"):
+        shutil.copy(ROOT / name, folder)
     (folder / "slurm").symlink_to("workflow/profiles/slurm")
     spatial = folder / "workflow" / "weights" / "spatial_vae"
     spatial.mkdir(parents=True, exist_ok=True)

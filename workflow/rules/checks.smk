@@ -10,11 +10,10 @@ started = workflow.is_main_process and "VIDEO_VAE_OWNER" not in os.environ
 
 if started and not {"prepare_offline", "--unlock", "--lint"}.intersection(sys.argv):
     try:
-        check_inputs(RUNS, Path("results"))
-        workflow.source_path("../notebooks/explore.ipynb")
+        check_inputs(RUNS, RESULTS)
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    except FileNotFoundError as error:
-        raise WorkflowError(f"{error.filename} does not exist; get it from the repository again") from None
-    for lost in lost_outputs(RUNS, Path("results")):
+    if not NOTEBOOK.is_file():
+        raise WorkflowError(f"{NOTEBOOK} does not exist; get it from the repository again")
+    for lost in lost_outputs(RUNS, RESULTS):
         logger.warning(str(lost))

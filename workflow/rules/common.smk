@@ -1,54 +1,45 @@
 # Paths, inputs and settings of the jobs. Imports no torch, so that a dry run needs none.
 
-import os
-import shlex
-import sys
-from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
-
-SRC = str(Path(workflow.basedir).parent / "src")
-sys.path.insert(0, SRC)
-
-from video_vae.config import runs, slices
-from video_vae.config import STAGES, parse_config
+from video_vae.config import STAGES, load_merged, parse_config, runs, slices
 from video_vae.config.files import read_settings, retyped
 from video_vae.errors import UserError
 from video_vae.weights.files import find_model
 
-CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles] or ["config/config.yaml"]
-
-# Jobs use this checkout's package with Snakemake's own interpreter; a conda environment's bin comes before both.
-os.environ.update(
-    VIDEO_VAE_SRC=SRC,
-    PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.getenv("PYTHONPATH")])),
-    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]),
-    # Every job's record names what its settings were cut from: config files, and what --config changes in them.
-    VIDEO_VAE_CONFIG_FILES=os.pathsep.join(CONFIG_FILES),
-    VIDEO_VAE_CONFIG_GIVEN=slices.as_argument(retyped(dict(workflow.config_settings.config))),
-    # Threads that wait sleep instead of spinning: the same speed on free cores, 3 to 4 times faster on busy ones.
-    OMP_WAIT_POLICY=os.getenv("OMP_WAIT_POLICY", "PASSIVE"),
-)
-
-# Snakemake takes PYTHONPATH away from jobs in conda environments: each job's shell gives it back.
-# `logged FILE COMMAND...` shows a command's output and keeps it; tee outlives the signals that a training answers
-# by saving itself. Jobs end when the Snakemake that started them is gone (VIDEO_VAE_OWNER).
-shell.prefix(
-    "set -euo pipefail; export PYTHONPATH=${{PYTHONPATH:-$VIDEO_VAE_SRC}} VIDEO_VAE_OWNER=$(uname -n):$PPID; "
-    'logged() {{ local file=$1; shift; "$@" 2>&1 | (trap "" HUP INT TERM; exec tee "$file"); }}; '
-)
+# Every job's record names what its settings were cut from: config files, and what --config changes in them.
+CONFIG_FILES = [os.path.relpath(path) for path in workflow.overwrite_configfiles or workflow.configfiles]
+GIVEN = retyped(dict(workflow.config_settings.config))
 
 # What a job that computes asks for where no profile says more: one rank, any GPU. More than one rank per node and the
 # node's GPUs are the profiles' business (resources `ranks` and `gpu`).
 MACHINE = {"gpu": 0, "ranks": 1}
 
+# Settings of a module are those of its module statement, and its results may lie in a folder of their own.
+MODULE = not workflow.modifier.is_main_snakefile()
+RESULTS = Path(workflow.modifier.path_modifier.replace_prefix("results/"))
+if MODULE and not config:
+    raise WorkflowError("video-vae: the module statement gives no settings; add to it: config: config")
 try:
     for path in CONFIG_FILES:
         read_settings(path)  # refuses keys given twice, of which Snakemake takes the last
     CONFIG = parse_config(retyped(config))
     RUNS = runs.resolve(CONFIG)
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    hint = "; a module takes this workflow's settings alone, such as config: config['vae']" if MODULE else ""
+    raise WorkflowError(f"{error}{hint}") from None
+
+
+def merged():
+    """Tell whether the files and the command line say all that a module is given, and nothing else."""
+    try:
+        return load_merged(list(map(Path, CONFIG_FILES)), GIVEN) == CONFIG
+    except UserError:
+        return False
+
+
+if not MODULE or merged():
+    os.environ.update(
+        VIDEO_VAE_CONFIG_FILES=os.pathsep.join(CONFIG_FILES), VIDEO_VAE_CONFIG_GIVEN=slices.as_argument(GIVEN)
+    )
 
 LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
 

@@ -24,8 +24,10 @@ rule prepare_manifest:
             packages_dir=sorted({os.path.dirname(os.path.dirname(listing)) for listing in input.packages})
         ),
     shell:
-        "logged {log} python -m video_vae manifest {params.settings:q}"
-        " --output-dir {params.folder} {params.packages} --workers {threads}"
+        python(
+            "-m video_vae manifest {params.settings:q}"
+            " --output-dir {params.folder} {params.packages} --workers {threads}"
+        )
 
 
 rule train_spatial:
@@ -46,9 +48,11 @@ rule train_spatial:
     params:
         settings=argument(slices.spatial_slice),
     shell:
-        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-        " -m video_vae train-spatial {params.settings:q}"
-        " --data-path {input.train} --valid-path {input.test} --output {output.model}"
+        python(
+            "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+            " -m video_vae train-spatial {params.settings:q}"
+            " --data-path {input.train} --valid-path {input.test} --output {output.model}"
+        )
 
 
 rule cache_latents:
@@ -73,7 +77,9 @@ rule cache_latents:
         caches=lambda wildcards, output: os.path.dirname(os.path.dirname(output.latents)),
         options=lambda wildcards, input: options(spatial=spatial_given(LATENTS[wildcards.fingerprint], input)),
     shell:
-        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-        " -m video_vae encode-latents {params.settings:q}"
-        " --data-path {input.train} --data-path {input.test} {params.options}"
-        " --shard {wildcards.shard} --shards {params.shards} --reuse {params.caches} --output {output.latents}"
+        python(
+            "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+            " -m video_vae encode-latents {params.settings:q}"
+            " --data-path {input.train} --data-path {input.test} {params.options}"
+            " --shard {wildcards.shard} --shards {params.shards} --reuse {params.caches} --output {output.latents}"
+        )

@@ -25,10 +25,12 @@ rule evaluate_clips:
         lpips=lambda wildcards, input: os.path.dirname(input.lpips),
         folder=folder_of("summary"),
     shell:
-        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-        " -m video_vae.evaluate --real_video_dir {params.real}"
-        " --generated_video_dir {params.generated[0]} --generated_video_dir {params.generated[1]}"
-        " {params.options} --lpips {params.lpips} --strict --clips {input.index} --output_dir {params.folder}"
+        python(
+            "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+            " -m video_vae.evaluate --real_video_dir {params.real}"
+            " --generated_video_dir {params.generated[0]} --generated_video_dir {params.generated[1]}"
+            " {params.options} --lpips {params.lpips} --strict --clips {input.index} --output_dir {params.folder}"
+        )
 
 
 use rule evaluate_clips as evaluate_baselines with:
@@ -63,6 +65,7 @@ rule collect_metrics:
         ),
     log:
         "logs/collect_metrics.log",
+    localrule: True
     conda:
         "../../envs/tables.yaml"
     params:
@@ -70,4 +73,4 @@ rule collect_metrics:
             f"{name}:{stage}:{summary}" for (name, stage, _), summary in zip(all_scores(), input.summaries)
         ],
     shell:
-        "logged {log} python -m video_vae collect-metrics {params.rows} --output {output.table}"
+        python("-m video_vae collect-metrics {params.rows} --output {output.table}")

@@ -22,10 +22,12 @@ rule reconstruct_clips:
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
         name=folder_of("index"),
     shell:
-        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-        " -m video_vae.reconstruct {params.settings:q}"
-        " --ckpt-path {input.model} --data-path {input.test} --save-dir {params.name}"
-        " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+        python(
+            "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+            " -m video_vae.reconstruct {params.settings:q}"
+            " --ckpt-path {input.model} --data-path {input.test} --save-dir {params.name}"
+            " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+        )
 
 
 rule reconstruct_baselines:
@@ -49,10 +51,12 @@ rule reconstruct_baselines:
         name=folder_of("index"),
         options=lambda wildcards, input: options(spatial=spatial_given(wildcards.experiment, input)),
     shell:
-        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-        " -m video_vae.reconstruct {params.settings:q}"
-        " --baselines {params.options} --data-path {input.test} --save-dir {params.name}"
-        " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+        python(
+            "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+            " -m video_vae.reconstruct {params.settings:q}"
+            " --baselines {params.options} --data-path {input.test} --save-dir {params.name}"
+            " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+        )
 
 
 # Mean and deviation of each latent channel over the training clips, what `model.shift` and `model.scale` should be for a
@@ -81,6 +85,8 @@ rule measure_latents:
         settings=argument(slices.statistics_slice),
         options=lambda wildcards, input: options(latents=list(input.latents)),
     shell:
-        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-        " -m video_vae.latents.latent_statistics {params.settings:q}"
-        " --ckpt-path {input.model} --data-path {input.train} {params.options} --output {output.statistics}"
+        python(
+            "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+            " -m video_vae.latents.latent_statistics {params.settings:q}"
+            " --ckpt-path {input.model} --data-path {input.train} {params.options} --output {output.statistics}"
+        )

@@ -1,23 +1,29 @@
 # The report for people, and what `snakemake --report` shows.
 
+SNAKEFILE, TEMPLATES = word(ROOT / "workflow" / "Snakefile"), word(ROOT / "workflow" / "notebooks")
 
+
+# The rules of this workflow alone, whichever imports it. Drawn once: other settings rarely make other rules.
 rule draw_rulegraph:
+    input:
+        settings=ancient("results/settings/make_report.json"),
     output:
         dot="results/rulegraph.dot",
     log:
         "logs/draw_rulegraph.log",
+    localrule: True
     conda:
         "../../envs/snakemake.yaml"
-    params:
-        snakefile=os.path.relpath(workflow.main_snakefile),
-        config=lambda wildcards: options(configfile=CONFIG_FILES),
     shell:
-        "python -m snakemake --snakefile {params.snakefile:q} {params.config} --rulegraph dot -- all"
-        " > {output.dot} 2> {log}"
+        python(
+            f"-m snakemake --snakefile {SNAKEFILE}" " --configfile {input.settings} --rulegraph dot -- all",
+            "> {output.dot} 2> {log}",
+        )
 
 
 rule make_report:
     input:
+        settings="results/settings/make_report.json",
         table="results/metrics.csv",
         manifest=[data_file(name, "manifest") for name in RUNS],
         logs=[
@@ -49,15 +55,17 @@ rule make_report:
         "logs/make_report.log",
     benchmark:
         "results/benchmarks/make_report.tsv"
+    localrule: True
     conda:
         "../../envs/video-vae.yaml"
     params:
-        settings=slices.as_argument(slices.report_slice(CONFIG)),
-        config=lambda wildcards: options(configfile=CONFIG_FILES[0]),
+        config=lambda wildcards: options(configfile=CONFIG_FILES[:1]),
         results=lambda wildcards, input: os.path.dirname(input.table),
     shell:
-        "logged {log} python -m video_vae report {params.settings:q} --results {params.results} --rulegraph {input.rulegraph}"
-        " {params.config} --output {output.page} --figures {output.figures} --tables {output.tables}"
+        python(
+            "-m video_vae report {input.settings} --results {params.results} --rulegraph {input.rulegraph}"
+            " {params.config} --output {output.page} --figures {output.figures} --tables {output.tables}"
+        )
 
 
 # The notebook, executed: what its cells show is kept in the executed copy, and written as a page of its own.
@@ -68,8 +76,9 @@ rule explore_model:
         test=data_file(CONFIG.experiment, "test"),
     output:
         morph="results/explore/morph.mp4",
-    log:
         notebook="results/explore/explore.ipynb",
+    log:
+        "logs/explore_model.log",
     benchmark:
         "results/benchmarks/explore_model.tsv"
     conda:
@@ -77,13 +86,17 @@ rule explore_model:
     threads: 16
     params:
         settings=slices.as_argument(slices.explore_slice(CONFIG)),
-    notebook:
-        "../notebooks/explore.ipynb"
+        results=lambda wildcards, input: os.path.dirname(input.table),
+    shell:
+        python(
+            f"-m video_vae explore {{params.settings:q}} --notebook {word(NOTEBOOK)}"
+            " --results {params.results} --threads {threads} --morph {output.morph} --output {output.notebook}"
+        )
 
 
 rule render_notebook:
     input:
-        morph="results/explore/morph.mp4",
+        notebook="results/explore/explore.ipynb",
     output:
         page=report(
             "reports/explore.html",
@@ -93,14 +106,15 @@ rule render_notebook:
         ),
     log:
         "logs/render_notebook.log",
+    localrule: True
     conda:
         "../../envs/video-vae.yaml"
     params:
-        notebook=rules.explore_model.log.notebook,
-        templates=os.path.relpath(Path(workflow.basedir, "notebooks")),
         page=lambda wildcards, output: os.path.splitext(os.path.basename(output.page))[0],
         folder=folder_of("page"),
     shell:
-        "logged {log} jupyter-nbconvert --log-level ERROR --to html"
-        " --TemplateExporter.extra_template_basedirs={params.templates} --template offline"
-        " --output-dir {params.folder} --output {params.page} {params.notebook}"
+        python(
+            "-m nbconvert --log-level ERROR --to html"
+            f" --TemplateExporter.extra_template_basedirs={TEMPLATES} --template offline"
+            " --output-dir {params.folder} --output {params.page} {input.notebook}"
+        )

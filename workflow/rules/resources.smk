@@ -8,13 +8,14 @@ rule fetch_package:
         "logs/resources/fetch_{package}.log",
     benchmark:
         "results/benchmarks/resources/fetch_{package}.tsv"
+    localrule: True
     conda:
         "../../envs/fetch.yaml"
     params:
         settings=lambda wildcards: slices.as_argument(slices.package_slice(CONFIG, wildcards.package)),
         folder=folder_of("listing"),
     shell:
-        "logged {log} python -m video_vae fetch {params.settings:q} {wildcards.package} --output {params.folder}"
+        python("-m video_vae fetch {params.settings:q} {wildcards.package} --output {params.folder}")
 
 
 rule convert_lpips:
@@ -25,12 +26,13 @@ rule convert_lpips:
         vgg="resources/lpips/vgg.safetensors",
     log:
         "logs/resources/convert_lpips.log",
+    localrule: True
     conda:
         "../../envs/video-vae.yaml"
     params:
         folder=folder_of("alex"),
     shell:
-        "logged {log} python -m video_vae convert-lpips {params.folder}"
+        python("-m video_vae convert-lpips {params.folder}")
 
 
 # Spatial VAE and flow net, where they are not files here: into the caches where jobs look for them. Only where asked for:
@@ -42,12 +44,13 @@ rule fetch_weights:
         "logs/resources/fetch_weights_{experiment}.log",
     benchmark:
         "results/benchmarks/resources/fetch_weights_{experiment}.tsv"
+    localrule: True
     conda:
         "../../envs/video-vae.yaml"
     params:
         settings=argument(slices.weights_slice),
     shell:
-        "logged {log} python -m video_vae fetch-weights {params.settings:q} --output {output.listing}"
+        python("-m video_vae fetch-weights {params.settings:q} --output {output.listing}")
 
 
 # All that needs the network, to be made where there is one: `make offline`.
@@ -56,3 +59,4 @@ rule prepare_offline:
         packages=[listing for name in RUNS for listing in package_listings(name)],
         lpips=["resources/lpips/alex.safetensors", "resources/lpips/vgg.safetensors"],
         weights=[f"resources/weights/{name}.json" for name, run in RUNS.items() if slices.loads_by_name(run)],
+    localrule: True

@@ -27,10 +27,12 @@ rule train_stage1:
         options=stage_options,
         folder=folder_of("run"),
     shell:
-        "logged {log} python -m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-        " --nodes {resources.nodes} --wall-minutes {resources.runtime}"
-        " -m video_vae.train {params.settings:q} --stage {params.stage} --experiment {wildcards.experiment}"
-        " --data-path {input.train} --valid-path {input.test} {params.options} --output {params.folder}"
+        python(
+            "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
+            " --nodes {resources.nodes} --wall-minutes {resources.runtime}"
+            " -m video_vae.train {params.settings:q} --stage {params.stage} --experiment {wildcards.experiment}"
+            " --data-path {input.train} --valid-path {input.test} {params.options} --output {params.folder}"
+        )
 
 
 use rule train_stage1 as train_stage2 with:

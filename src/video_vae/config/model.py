@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +23,7 @@ from video_vae.config.types import (
     Width,
     check_groups,
 )
+from video_vae.provenance import CHECKOUT
 
 
 class SpatialTraining(Settings):
@@ -68,16 +70,24 @@ class Spatial(Settings):
     training: SpatialTraining = SpatialTraining()
 
     @property
-    def place(self) -> Path | None:
-        """Return where it lies or should lie on this machine; None for a hub id, or where one is trained.
+    def given(self) -> Path | None:
+        """Return `pretrained` as a path, here or else in this checkout; None for a hub id, or where one is trained.
 
         OWNER/NAME is a hub's as long as there is no folder OWNER here.
         """
         if self.pretrained is None:
             return None
         given = Path(self.pretrained)
+        if not given.exists() and (CHECKOUT / given).exists():
+            return Path(os.path.relpath(CHECKOUT / given))
         hub = HUB_ID.fullmatch(self.pretrained) is not None and not given.parent.is_dir()
-        return None if hub else given / (self.subfolder or "")
+        return None if hub else given
+
+    @property
+    def place(self) -> Path | None:
+        """Return where it lies or should lie on this machine; None for a hub id, or where one is trained."""
+        given = self.given
+        return None if given is None else given / (self.subfolder or "")
 
 
 class Temporal(Settings):

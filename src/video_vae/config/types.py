@@ -18,7 +18,7 @@ MAX = 1_000_000_000
 """Largest count and number: beyond is a typo, which would overflow somewhere far from the config."""
 MIN = 1e-12
 """Smallest number that must not be zero."""
-RESERVED = frozenset({"benchmarks", "latents"})
+RESERVED = frozenset({"benchmarks", "latents", "settings"})
 """Folders of `results` that no run may be named after."""
 TEXT_LENGTH = 4096
 PACKAGE_FILES = "files.json"

@@ -13,12 +13,15 @@ import socket
 import threading
 
 OWNER = "VIDEO_VAE_OWNER"
-"""Environment variable HOST:PID, set by the workflow for its jobs; on another host it means nothing."""
+"""Environment variable PID or HOST:PID, set by the workflow for its jobs; on another host it means nothing."""
 
 
 def end_with_owner() -> None:
     """Send this process a SIGTERM (which a training answers by saving) when the process named by OWNER has ended."""
     host, _, number = os.environ.get(OWNER, "").rpartition(":")
+    if number and not host:
+        host = socket.gethostname()
+        os.environ[OWNER] = f"{host}:{number}"  # processes that this one starts elsewhere are to know
     if host == socket.gethostname() and number.isdigit() and int(number) != os.getpid():
         end_with(int(number))
 

@@ -98,8 +98,8 @@ def _listed_with(run: Config, made: Path) -> bool:
 
 def lost_spatial(run: Config) -> Iterator[Lost]:
     """Yield what is missing of a spatial VAE on this machine."""
-    place, given = run.spatial.place, Path(run.spatial.pretrained or "")
-    if place is None:
+    place, given = run.spatial.place, run.spatial.given
+    if place is None or given is None:
         return
     if lost := absence(given):
         yield "spatial.pretrained", f"{given} {lost}; name a folder, a weights file, or a model on a hub (OWNER/NAME)"

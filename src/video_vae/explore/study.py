@@ -117,26 +117,33 @@ class Study:
         return first[:, :, :frames], second[:, :, :frames]
 
 
-def open_study(config: str, folder: str | Path = ".", threads: int | None = None, device: str = "cpu") -> Study:
+def open_study(
+    config: str,
+    folder: str | Path = ".",
+    threads: int | None = None,
+    device: str = "cpu",
+    results: str | Path = "results",
+) -> Study:
     """Open the finished run of a config.
 
     Args:
         config: YAML file, relative to the folder, or the settings as JSON text.
-        folder: where `results` lies.
+        folder: the folder in which the workflow ran.
         threads: CPU threads to compute with; torch's own number where there is none.
         device: `cpu`, `cuda` or `auto`.
+        results: the results of the workflow, relative to the folder.
 
     Raises:
         UserError: if the run is not there, has no model of the last stage yet, or held out no video.
     """
     root = Path(folder).resolve()
     settings = load_config(config if is_json_text(config) else root / config)
-    results = load_results(settings, root / "results")
-    owner = stage_owner(results.settings, settings.experiment, STAGES[-1])
+    tables = load_results(settings, root / results)
+    owner = stage_owner(tables.settings, settings.experiment, STAGES[-1])
     if threads is not None:
         torch.set_num_threads(threads)
-    model = load_video_vae(root / "results" / owner / STAGES[-1] / "model")
-    data = root / "results" / data_owner(results.settings, settings.experiment) / "data"
+    model = load_video_vae(root / results / owner / STAGES[-1] / "model")
+    data = root / results / data_owner(tables.settings, settings.experiment) / "data"
     videos = [clip for clip in read_table(data / "test.csv") if clip.kind == "video"]
     if not videos:
         raise UserError(f"{data / 'test.csv'} holds no video; hold some out by data.split")
@@ -144,7 +151,7 @@ def open_study(config: str, folder: str | Path = ".", threads: int | None = None
     return Study(
         folder=root,
         experiment=settings.experiment,
-        results=results,
+        results=tables,
         model=model.eval().requires_grad_(False).to(pick_device(device)),
         clips={clip.clip_id: replace(clip, path=str(root / clip.path)) for clip in videos},
     )

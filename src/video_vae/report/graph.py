@@ -32,14 +32,20 @@ class Graph:
         return [first for first, second in self.edges if second == node]
 
 
+SETTINGS_RULE = "write_settings"
+
+
 def parse_dot(text: str) -> Graph:
-    """Read nodes and edges of `snakemake --rulegraph` (other lines, log lines too, are passed over)."""
+    """Read nodes and edges of `snakemake --rulegraph` (other lines, log lines too, are passed over).
+
+    The rule that writes the settings of every other one is left out: it would cover the picture.
+    """
     graph = Graph()
     for line in text.splitlines():
         edge, node = _EDGE.match(line), _NODE.match(line)
         if edge:
             graph.edges.append((edge[1], edge[2]))
-        elif node:
+        elif node and node[2].split("\\n")[0] != SETTINGS_RULE:
             graph.labels[node[1]] = node[2].split("\\n")[0]
     graph.edges = sorted({(a, b) for a, b in graph.edges if a in graph.labels and b in graph.labels and a != b})
     return graph
