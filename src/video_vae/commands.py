@@ -76,6 +76,16 @@ GROUPS: dict[str, dict[str, Command]] = {
             "reconstruct a video, or clips to measure: NAME_ori, NAME_rec, NAME_spatial",
             "clip.mp4 --model results/demo/stage3/model",
         ),
+        "encode": Command(
+            "video_vae.latents.encode",
+            "encode clips to latents for diffusion models: safetensors files and an index",
+            "my_clips --model results/demo/stage3/model --output latents",
+        ),
+        "decode": Command(
+            "video_vae.latents.decode",
+            "decode such latents to videos",
+            "latents --model results/demo/stage3/model --output videos",
+        ),
         "evaluate": Command(
             "video_vae.evaluate",
             "score reconstructions against the originals",

@@ -38,7 +38,6 @@ from video_vae.data.windows import cut_windows
 from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
 from video_vae.foreign import RECORD_TRAITS, check_places
-from video_vae.metrics.pixel import psnr
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.reconstruction import one_video
@@ -106,10 +105,7 @@ def run(args: argparse.Namespace) -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     check_form(args)
-    if args.model is None:
-        _reconstruct_clips(args)
-    else:
-        one_video.run(args, psnr)
+    (_reconstruct_clips if args.model is None else one_video.run)(args)
 
 
 def _reconstruct_clips(args: argparse.Namespace) -> None:

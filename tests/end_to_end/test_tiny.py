@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from material import BROKEN, write_clips
 from tiny_material import SETTINGS, copy_project
@@ -68,6 +69,20 @@ def test_a_run_that_differs_in_stage_3_shares_the_stages_before_it(checkout: Pat
     assert not (checkout / "results" / "no_kl" / "stage1").exists()
     assert not (checkout / "results" / "no_kl" / "stage2").exists()
     assert (checkout / "results" / "no_kl" / "stage3" / "model" / "config.json").exists()
+
+
+def test_all_clips_become_latents_where_asked_for(checkout: Path) -> None:
+    target = "results/tiny/latents_video/index.csv"
+    result = _snakemake(checkout, target)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    rows = _rows(checkout / target)
+    assert {row["clip_id"] for row in rows} == {
+        row["clip_id"] for row in _rows(checkout / "results/tiny/data/manifest.csv")
+    }
+    for row in rows:
+        with safe_open(checkout / "results/tiny/latents_video" / row["file"], "pt") as file:
+            assert file.get_tensor(row["clip_id"]).shape == (4, 3, 4, 4)
+    assert len({row["file"] for row in rows}) == 2  # latents.shards
 
 
 def test_the_report_stands_alone(checkout: Path) -> None:

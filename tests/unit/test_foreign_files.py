@@ -43,6 +43,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["reconstruct", settings(), *tables, "--save-dir", str(folder / "made")]) == 0
     clips = [f"--real_video_dir={folder / 'made_ori'}", f"--generated_video_dir={folder / 'made_rec'}"]
     assert main(["evaluate", *clips, "--metric", "psnr", "--output", str(folder / "summary.json")]) == 0
+    given = [str(folder / "a.mkv"), f"--model={_model(folder)}", f"--output={folder / 'video_latents'}"]
+    assert main(["encode", *given, "--device", "cpu"]) == 0
     (folder / "report").mkdir()
     make_results(folder / "report")
     cells = ["MORPH = None", NOTEBOOK_CELL]
@@ -122,6 +124,14 @@ JOBS = {
     "reconstruct one": Job(
         lambda m: ["reconstruct", str(m / "a.mkv"), f"--model={_model(m)}", "--output=out/v.mp4", "--device=cpu"],
         ("out/v.mp4",),
+    ),
+    "encode": Job(
+        lambda m: ["encode", str(m / "a.mkv"), f"--model={_model(m)}", "--output=out", "--device=cpu"],
+        tuple(f"out/{name}" for name in ("index.csv", "failed.csv", "run.json", "shard_0-00000.safetensors")),
+    ),
+    "decode": Job(
+        lambda m: ["decode", str(m / "video_latents"), f"--model={_model(m)}", "--output=out", "--device=cpu"],
+        ("out/a.mp4",),
     ),
     "evaluate": Job(
         lambda m: ["evaluate", *_scored(m), "--metric=psnr", "--output=out/s.json", "--output_dir=out/tables"],

@@ -16,7 +16,6 @@ from video_vae.cli import main
 from video_vae.data.storage import VideoWriter, read_lossless, write_lossless
 from video_vae.data.transform import to_tensor, to_uint8
 from video_vae.data.video import probe, read_frames
-from video_vae.metrics.pixel import psnr
 from video_vae.reconstruction.one_video import probe_video, reconstruct_video
 from video_vae.reconstruction.variants import ModelVariants
 
@@ -80,7 +79,7 @@ def test_no_more_than_some_chunks_are_held(folder: Path) -> None:
     model.temporal.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[2]))
     variants = ModelVariants(model=model, device=torch.device("cpu"), names=("ori", "rec"))
     made = reconstruct_video(
-        Path("long.mkv"), probe_video(Path("long.mkv")), folder / "long.mp4", variants, psnr, done.append
+        Path("long.mkv"), probe_video(Path("long.mkv")), folder / "long.mp4", variants, done.append
     )
     assert made.frames == sum(done) == 170 and max(seen) == 20  # 17, and what fills the group of four
     assert len(seen) == 10 and max(done) <= 17

@@ -86,6 +86,15 @@ def test_latents_are_measured_where_asked_for(done: Checkout, fresh: Checkout, s
     assert planned["measure_latents"] == planned[f"train_{stage}"] == 1 and "evaluate_clips" not in planned
 
 
+def test_latents_for_diffusion_models_are_made_where_asked_for(done: Checkout, fresh: Checkout) -> None:
+    target = "results/demo/latents_video/index.csv"
+    assert done.plan(target) == {"encode_videos": 1, "join_latents": 1}
+    assert done.plan(target, latents={"dtype": "float32"})["encode_videos"] == 1
+    several = done.plan(target, latents={"shards": 3})
+    assert several["encode_videos"] == 3 and several["join_latents"] == 1
+    assert "encode_videos" not in fresh.plan()
+
+
 def test_a_lost_file_is_made_again_with_what_follows(own_copy: Checkout) -> None:
     for lost in ("demo/stage2/metrics/summary.json", "metrics.csv"):
         (own_copy.folder / "results" / lost).unlink()

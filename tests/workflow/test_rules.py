@@ -40,11 +40,12 @@ with SnakemakeApi(OutputSettings()) as api:
     ]
     print("RULES" + json.dumps(rules, default=str))
 """
-QUICK = {"convert_lpips", "collect_metrics", "draw_rulegraph", "render_notebook", "write_settings"}
+QUICK = {"convert_lpips", "collect_metrics", "join_latents", "draw_rulegraph", "render_notebook", "write_settings"}
 SMALL = {  # rules that need no torch have an environment without it
     "fetch_package": "fetch",
     "prepare_manifest": "tables",
     "collect_metrics": "tables",
+    "join_latents": "tables",
     "draw_rulegraph": "snakemake",
 }
 WILDCARD = re.compile(r"{(\w+)[^{}]*(?:{\d+})?[^{}]*}")

@@ -90,3 +90,50 @@ rule measure_latents:
             " -m video_vae.latents.latent_statistics {params.settings:q}"
             " --ckpt-path {input.model} --data-path {input.train} {params.options} --output {output.statistics}"
         )
+
+
+# All clips of a run through its last stage, as latents for a diffusion model to train on, at the size and rate of the
+# config. No part of the default targets: results/<experiment>/latents_video/index.csv. The files of latents lie beside the
+# lists, so that an interrupted job goes on with those that it lacks.
+rule encode_videos:
+    input:
+        model=lambda wildcards: stage_model(wildcards.experiment, STAGES[-1]),
+        manifest=lambda wildcards: data_file(wildcards.experiment, "manifest"),
+    output:
+        index="results/{experiment}/latents_video/shard_{shard}.csv",
+    log:
+        "logs/{experiment}/encode_videos_{shard}.log",
+    benchmark:
+        "results/benchmarks/{experiment}/encode_videos_{shard}.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 64
+    resources:
+        **MACHINE,
+    params:
+        settings=argument(slices.video_latents_slice),
+        shards=lambda wildcards: RUNS[wildcards.experiment].latents.shards,
+        folder=folder_of("index"),
+    shell:
+        python(
+            "-m video_vae.launch --gpus {resources.gpu} --ranks 1 --threads {threads}"
+            " -m video_vae encode {input.manifest} --model {input.model} --config {params.settings:q}"
+            " --output {params.folder} --images --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
+        )
+
+
+rule join_latents:
+    input:
+        lists=lambda wildcards: [
+            f"results/{wildcards.experiment}/latents_video/shard_{shard}.csv"
+            for shard in range(RUNS[wildcards.experiment].latents.shards)
+        ],
+    output:
+        index="results/{experiment}/latents_video/index.csv",
+    log:
+        "logs/{experiment}/join_latents.log",
+    conda:
+        "../../envs/tables.yaml"
+    localrule: True
+    shell:
+        "awk 'FNR > 1 || NR == 1' {input.lists:q} > {output.index} 2> {log}"

@@ -139,6 +139,6 @@ class Latents(Settings):
     cache: Literal["auto", "on", "off"] = "auto"
     """`auto` caches when a stage keeps the spatial VAE frozen; `off` encodes on the fly."""
     shards: Jobs = 1
-    """Number of parallel jobs that write the cache."""
+    """Number of parallel jobs that write the cache, or latents for other models (`latents_video`)."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Number format of the stored moments."""
+    """Number format of the stored moments, and of latents for other models."""

@@ -147,6 +147,11 @@ def stage_slice(config: Config, stage: StageName) -> Slice:
     return pick(config, [*VIEW, *_augmentation(config), "data.max_failed_share", *SPATIAL_SOURCE, *own])
 
 
+def video_latents_slice(config: Config) -> Slice:
+    """What encoding clips for other models to train on reads besides a stage's weights."""
+    return pick(config, [*VIEW, "latents.dtype"])
+
+
 def reconstruct_slice(config: Config) -> Slice:
     """What reconstructing reads besides a stage's weights."""
     how = ("max_frames", "windows", "sample", "overlap_frames", "tile", "tile_overlap")

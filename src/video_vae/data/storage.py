@@ -202,9 +202,18 @@ class VideoWriter(PreviewWriter):
     """Write an H.264 video of exactly the frames' size, finer than a preview.
 
     Colours have half the resolution (yuv420p) but where a side is odd: that needs yuv444p, which browsers do not play.
+
+    Args:
+        path: the .mp4 file.
+        fps: frames a second.
+        note: text kept in the file as its description.
     """
 
     _codec_options = _H264 | {"crf": "16"}
+
+    def __init__(self, path: str | Path, fps: float, note: str = "") -> None:
+        super().__init__(path, fps)
+        self._note = note
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames: uint8 (T,H,W,3), every chunk of the same size."""
@@ -214,6 +223,7 @@ class VideoWriter(PreviewWriter):
         if height % 2 or width % 2:
             self._pixels, self._codec_options = "yuv444p", self._codec_options | {"profile": "high444"}
         super()._open(height, width)
+        self._output.metadata["description"] = self._note
 
 
 def _rate(fps: float) -> Fraction:

@@ -166,6 +166,16 @@ class VideoAutoencoderKL(Model):
         chunks, rest = divmod(latent_frames, self.temporal.latent_frames(length))
         return chunks * length + (self.temporal.usual_frames(rest) if rest else 0)
 
+    def latent_frames(self, num_frames: int, overlap: int = 0) -> int:
+        """Return how many latent frames a video is encoded to (34 -> 10)."""
+        spans = chunk_spans(num_frames, self.config["chunk_frames"], overlap)
+        return sum(self.temporal.latent_frames(len(span)) for span in spans)
+
+    @property
+    def streams(self) -> bool:
+        """Tell whether long videos are encoded and decoded in parts, so that memory does not grow with them."""
+        return self.config["chunk_frames"] is not None or self.temporal.is_causal
+
     def spatial_posterior(self, x: Tensor) -> DiagonalGaussian:
         """Encode each frame of (B, 3, T, H, W) alone; the posterior is over (B, 4, T, H / 8, W / 8), unscaled.
 
@@ -321,7 +331,7 @@ class VideoAutoencoderKL(Model):
             yield from self.temporal.decode_stream(latents, num_frames)
             return
         spans = None if num_frames is None else chunk_spans(num_frames, length, overlap)
-        total = None if spans is None else sum(self.temporal.latent_frames(len(span)) for span in spans)
+        total = None if num_frames is None else self.latent_frames(num_frames, overlap)
         joiner = Joiner(overlap)
         for number, (z, last) in enumerate(in_chunks(latents, self.temporal.latent_frames(length), total=total)):
             frames = self.usual_frames(z.shape[2]) if spans is None else len(spans[number])

@@ -18,10 +18,11 @@ from video_vae.config import Config
 from video_vae.data.content import MediaError
 from video_vae.data.storage import LosslessWriter, VideoWriter
 from video_vae.data.transform import Frames, pad_to_multiple
-from video_vae.data.video import MediaInfo, iterate_frames, probe
+from video_vae.data.video import MediaInfo, iterate_pieces, probe
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.foreign import PREVIEW, STORED, raise_if_foreign
+from video_vae.metrics.pixel import psnr
 from video_vae.progress import progress
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.options import set_cuts, with_options
@@ -43,11 +44,7 @@ class Summary:
     seconds: float
 
 
-Score = Callable[[Tensor, Tensor], Tensor]
-"""PSNR of each frame (T,), of float (T,3,H,W) in [0,1]: the metrics stand above this package."""
-
-
-def run(args: argparse.Namespace, psnr: Score) -> None:
+def run(args: argparse.Namespace) -> None:
     """Reconstruct the video that was named, and print what came of it."""
     source = Path(args.config).expanduser()
     output = args.output or Path(f"{source.stem}_rec.mp4")
@@ -62,7 +59,7 @@ def run(args: argparse.Namespace, psnr: Score) -> None:
     overlap = config.reconstruction.overlap_frames
     variants = ModelVariants(model=model, device=device, seed=seed, overlap=overlap, names=("ori", "rec"))
     with progress(total=info.num_frames, desc=f"reconstruct {source.name}", unit="frames") as bar:
-        made = reconstruct_video(source, info, output, variants, psnr, bar.update)
+        made = reconstruct_video(source, info, output, variants, bar.update)
     size = f"{made.width}x{made.height}"
     sys.stdout.write(f"{output}: {made.frames} frames, {size}, PSNR {made.psnr:.2f} dB, {made.seconds:.1f} s\n")
 
@@ -98,12 +95,7 @@ def check_output(source: Path, output: Path) -> None:
 
 
 def reconstruct_video(
-    source: Path,
-    info: MediaInfo,
-    output: Path,
-    variants: ModelVariants,
-    psnr: Score,
-    on_frames: Callable[[int], Any],
+    source: Path, info: MediaInfo, output: Path, variants: ModelVariants, on_frames: Callable[[int], Any]
 ) -> Summary:
     """Write the reconstruction of a whole video at its own size; `on_frames` is told of the frames done.
 
@@ -119,7 +111,8 @@ def reconstruct_video(
     scores: list[float] = []
     try:
         with _writer(output, info) as writer:
-            pieces = (pad_to_multiple(piece, multiple) for piece in _pieces(source, info))
+            decoded = iterate_pieces(source, range(info.num_frames), piece_frames((height, width)))
+            pieces = (pad_to_multiple(piece, multiple) for piece in decoded)
             for name, frames in variants.run(pieces, source.name, info.num_frames):
                 cut = frames[:, :height, :width]
                 if name == "ori":
@@ -139,21 +132,6 @@ def _writer(output: Path, info: MediaInfo) -> LosslessWriter | VideoWriter:
     if output.suffix.lower() == ".mkv":
         return LosslessWriter(output, fps, frames=info.num_frames)
     return VideoWriter(output, fps)
-
-
-def _pieces(source: Path, info: MediaInfo) -> Iterator[Frames]:
-    """Decode the whole video in order, some frames at a time."""
-    size = piece_frames((info.height, info.width))
-    piece: list[Frames] = []
-    for frame in iterate_frames(source, range(info.num_frames)):
-        if frame.shape[:2] != (info.height, info.width):
-            raise MediaError("unreadable", "its frames are not of one size")
-        piece.append(frame)
-        if len(piece) == size:
-            yield np.stack(piece)
-            piece = []
-    if piece:
-        yield np.stack(piece)
 
 
 def _pair(originals: list[Frames], made: Frames) -> Iterator[Tensor]:

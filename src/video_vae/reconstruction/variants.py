@@ -90,17 +90,13 @@ class ModelVariants:
                 yield "rec", self._decode(part)
         yield from done
 
-    @property
-    def _takes_whole_clips(self) -> bool:
-        return self.model.config["chunk_frames"] is None and not self.model.temporal.is_causal
-
     def _encoded(self, latents: Iterator[Tensor], num_frames: int) -> Iterator[DiagonalGaussian]:
-        if self._takes_whole_clips:
+        if not self.model.streams:
             return iter([self.model.temporal_posterior(torch.cat(list(latents), dim=2))])
         return self.model.posterior_stream(latents, num_frames, self.overlap)
 
     def _decoded(self, z: Iterator[Tensor], num_frames: int) -> Iterator[Tensor]:
-        if self._takes_whole_clips:
+        if not self.model.streams:
             return (self.model.decode_chunk(part, num_frames) for part in z)
         return self.model.decode_temporal_stream(z, num_frames, self.overlap)
 

@@ -24,6 +24,7 @@ _SLICERS: Mapping[str, Callable[[Config, Record], slices.Slice]] = {
     "manifest": lambda config, _: slices.data_slice(config),
     "train-spatial": lambda config, _: slices.spatial_slice(config),
     "encode-latents": lambda config, _: slices.latents_slice(config),
+    "encode": lambda config, _: slices.video_latents_slice(config),
     "train": lambda config, record: slices.stage_slice(config, record.values["stage"]),
     "reconstruct": lambda config, record: _reconstruction(config, record),
     "latent-statistics": lambda config, _: slices.statistics_slice(config),
