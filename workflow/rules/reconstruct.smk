@@ -132,8 +132,8 @@ rule join_latents:
         index="results/{experiment}/latents_video/index.csv",
     log:
         "logs/{experiment}/join_latents.log",
+    localrule: True
     conda:
         "../../envs/tables.yaml"
-    localrule: True
     shell:
         "awk 'FNR > 1 || NR == 1' {input.lists:q} > {output.index} 2> {log}"
