@@ -70,6 +70,8 @@ def test_snakemake_is_ended_and_started_again(
         os.kill(job.process.pid, signal.Signals[name])
         wait_until_gone(job.process.pid)  # its jobs end by themselves
         job.end()
+        if name == "SIGKILL":  # its lock stays, and is Snakemake's to remove
+            assert Job([*LINE[:-2], "--unlock"], tmp_path / "tmp", cwd=folder).end(timeout=200)[0] == 0
         status, told = Job(LINE, tmp_path / "tmp", cwd=folder).end(timeout=900)
         assert status == 0, told[-3000:]
         assert_finished(folder, undisturbed)

@@ -197,3 +197,11 @@ def test_the_plan_grows_with_shards_and_experiments_and_not_with_clips(fresh: Ch
     many = fresh.plan(latents={"shards": 3}, reconstruction={"shards": 2}, experiments=others)
     shards = {"cache_latents": 3, "reconstruct_clips": 2 * 33, "reconstruct_baselines": 2}
     assert many == EVERYTHING | shards | {"train_stage3": 31, "evaluate_clips": 33}
+
+
+def test_a_dry_run_leaves_the_lock_of_another_snakemake(own_copy: Checkout) -> None:
+    lock = own_copy.folder / ".snakemake" / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text("results/metrics.csv\n", encoding="utf-8")
+    own_copy.plan()
+    assert lock.read_text(encoding="utf-8") == "results/metrics.csv\n"

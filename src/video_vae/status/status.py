@@ -134,7 +134,7 @@ def _workflow_lines(workflow: Workflow) -> Iterator[str]:
         f", {part}" for part in said
     )
     if workflow.state == "stopped":
-        yield "Snakemake ended without saying so; the same command goes on (it may ask for `--unlock` first)"
+        yield "Snakemake was ended; `--unlock` removes the lock that it may have left, then the same command goes on"
     yield f"log: {workflow.log}"
 
 
