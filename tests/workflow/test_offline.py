@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,21 @@ LOAD = (
 
 
 class _Hub(SimpleHTTPRequestHandler):
-    """A model hub's answers to what names a file: /OWNER/NAME/resolve/REVISION/PATH."""
+    """A model hub's answers: its list of a model's files, and each at /OWNER/NAME/resolve/REVISION/PATH."""
+
+    def do_GET(self) -> None:
+        name = self.path.partition("/api/models/")[2].partition("?")[0].partition("/revision/")[0]
+        if not name:
+            super().do_GET()
+            return
+        model = Path(self.directory, name)
+        names = [path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()]
+        files = [{"rfilename": file} for file in names]
+        content = json.dumps({"id": name, "sha": "0" * 40, "siblings": files}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        BaseHTTPRequestHandler.end_headers(self)
+        self.wfile.write(content)
 
     def translate_path(self, path: str) -> str:
         return super().translate_path(path.replace("/resolve/main", "").replace(f"/resolve/{'0' * 40}", ""))
