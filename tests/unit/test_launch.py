@@ -112,7 +112,7 @@ def test_a_signal_reaches_the_ranks(probe: str, monkeypatch: pytest.MonkeyPatch,
     assert process.stdout is not None
     assert {process.stdout.readline(), process.stdout.readline()} == {"0\n", "1\n"}
     process.send_signal(number)
-    _, errors = process.communicate(timeout=50)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 128 + number, errors
     assert f"ended by {number.name}" in errors
 

@@ -90,7 +90,7 @@ def test_encoding_latents_is_one_pass(video: Path, work: Work) -> None:
         sampling=Sampling(),
         settings={"resolution": [48, 64], "zoom": 1.0, "dtype": "float16"},
     )
-    assert sum(len(part) for part in encoder.moments(make_clip(video, FRAMES))) == FRAMES
+    assert sum(len(part) for part in encoder.moments(make_clip(video, FRAMES), None)) == FRAMES
     work.assert_one_pass()
 
 
