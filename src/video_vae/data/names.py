@@ -42,7 +42,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
 """What a column is called, by its role, as `normal` writes it; the first of them that is there is taken."""
 _BOUNDS = ("start", "end", "starttime", "endtime", "startframe", "endframe", "starttimestamp", "endtimestamp")
 NEAR = 0.8
-"""Likeness (of difflib, 0 to 1) from which on a name counts as a slip of the pen of another."""
+"""Likeness (of difflib, 0 to 1) from which on a name counts as a typo of another."""
 _QUIET = frozenset({"aspectratio", "frame", "frames", "height", "id", "kind", "resolution", "seconds", "step", "width"})
 _QUIET |= frozenset({*USUAL["num_frames"], *USUAL["duration"], *USUAL["fps"]})
 """Usual columns that name neither a file nor a part of it."""

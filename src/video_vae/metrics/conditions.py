@@ -113,13 +113,20 @@ def conditions(
         "interval": f"95 %: {RULE}",
         "confidence": CONFIDENCE,
         "windows": len({(clip.clip_id, clip.window) for clip in scores}),
+        **_lengths(scores, limit),
+        "device": tools.device.type,
+        "packages": package_versions(),
+        "code": code_record(),
+    }
+
+
+def _lengths(scores: Sequence[ClipScores], limit: int | None) -> dict[str, Any]:
+    """Count the clips that are shorter than asked for or than their original, with the rule for each."""
+    return {
         "shorter_clips": sum(limit is not None and _frames(clip) < limit for clip in scores),
         "shorter_rule": "clips with fewer frames are scored at their length",
         "unequal_lengths": sum(clip.unequal for clip in scores),
         "unequal_rule": "where lengths differ, the first frames that both have are scored",
-        "device": tools.device.type,
-        "packages": package_versions(),
-        "code": code_record(),
     }
 
 

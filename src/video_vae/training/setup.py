@@ -104,11 +104,8 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     if stage.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
     if stage.precision == "bf16" and not computes_bf16(ranks.device):
-        log.warning(
-            "%s: this processor computes bf16 by emulation, many times slower than fp32; set stages.%s.precision: fp32",
-            name,
-            name,
-        )
+        said = "%s: this processor emulates bf16, many times slower than fp32; set stages.%s.precision: fp32"
+        log.warning(said, name, name)
     task = Task(
         name=name,
         stage=stage,
