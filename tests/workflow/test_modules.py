@@ -132,7 +132,10 @@ def test_a_workflow_of_its_own_has_its_own_target_and_one_of_nothing_else_has_al
     assert jobs(host.run("-n")) == everything
 
 
-def test_a_run_of_the_module_leaves_the_importing_workflow_as_it_is(place: Path) -> None:
+def test_a_run_of_the_module_leaves_the_importing_workflow_as_it_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)  # commands that ran in this process set it
     host = _host(place, "own shell", names=" as vae_*", more='    prefix: "vae"\n')
     with (host.folder / "workflow/Snakefile").open("a", encoding="utf-8") as stream:
         stream.write('\nshell.prefix("export OF_THE_HOST=1; ")\n')
