@@ -114,7 +114,7 @@ def recorded(path: Path) -> dict[str, Any]:
             if same and Path(entry["path"]).name == path.name:
                 return {**entry, "path": str(path)}
     except (OSError, ValueError, KeyError, AttributeError):
-        pass
+        pass  # a record that cannot be read says nothing: the file itself is hashed
     return path_record(path)
 
 

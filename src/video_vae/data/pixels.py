@@ -57,10 +57,12 @@ class _Turn:
 
     @property
     def mirrored(self) -> bool:
+        """Tell whether left and right change places, whatever turn comes with it."""
         return self.transposed ^ self.columns ^ self.rows
 
     @property
     def turned(self) -> bool:
+        """Tell whether the picture is turned by a quarter or by half."""
         return self.transposed or (self.columns and self.rows)
 
     def apply(self, pixels: Frames) -> Frames:

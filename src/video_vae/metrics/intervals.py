@@ -102,6 +102,7 @@ class _Skew:
 
     @classmethod
     def of(cls, units: Values) -> _Skew:
+        """Take the skewness from values, one per independent unit; fewer than three show none."""
         if len(units) < 3:
             return cls(shift=0.0, bend=0.0)
         skewness, root = float(stats.skew(units, bias=False)), len(units) ** 0.5
