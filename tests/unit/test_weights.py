@@ -12,9 +12,11 @@ import lpips
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from video_vae.errors import UserError
 from video_vae.weights.lpips import convert_lpips, load_arrays, load_lpips_weights, lpips_shapes
+from video_vae.weights.tensors import save_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
 
@@ -92,3 +94,16 @@ def test_damaged_missing_and_incomplete_weights_name_the_cure(lpips_folder: Path
     save_file(tensors, tmp_path / "alex.safetensors")
     with pytest.raises(UserError, match=r"missing, unexpected or misshapen: lin3\.model\.1\.weight"):
         load_lpips_weights(tmp_path, "alex")
+
+
+def test_the_same_weights_and_texts_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    texts = {name: f"{name} of \u00fc" for name in ("net", "source", "source_sha256", "weights_sha256", "format")}
+    tensors, path = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(5)}, tmp_path / "w.safetensors"
+    written = set()
+    for _ in range(20):
+        save_tensors(tensors, path, texts)
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    with safe_open(path, framework="pt") as stored:
+        assert stored.metadata() == texts
+        assert all(torch.equal(stored.get_tensor(name), value) for name, value in tensors.items())

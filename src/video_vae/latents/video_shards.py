@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, uint8
 
 from video_vae.data.table import read_csv_rows, write_rows
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
+from video_vae.weights.tensors import save_tensors
 
 FORMAT = "video-vae video latents 1"
 NOTE = "video_vae_video_latents"
@@ -60,7 +60,7 @@ def write_shard(path: Path, latents: Mapping[str, Tensor], note: Mapping[str, An
     """Write a file of latents, whole or not at all, with a note that JSON can hold."""
     texts = {"format": FORMAT, NOTE: json.dumps(note, sort_keys=True, separators=(",", ":"))}
     with atomic_path(path) as aside:
-        save_file({name: value.contiguous() for name, value in latents.items()}, aside, metadata=texts)
+        save_tensors({name: value.contiguous() for name, value in latents.items()}, aside, texts)
 
 
 def read_note(path: Path) -> dict[str, Any] | None:

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.weights.hashing import weights_sha256
-from video_vae.weights.tensors import not_finite
+from video_vae.weights.tensors import not_finite, save_tensors
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +107,8 @@ def convert_lpips(folder: str | Path, output: str | Path) -> None:
         digest = _check_fetched(source)
         tensors = _from_flax(arrays, root, net, source)
         with atomic_path(Path(output) / f"{net}.safetensors") as aside:
-            save_file(
-                tensors,
-                aside,
-                {"net": net, "source": name, "source_sha256": digest, CHECKSUM: weights_sha256(tensors)},
-            )
+            texts = {"net": net, "source": name, "source_sha256": digest, CHECKSUM: weights_sha256(tensors)}
+            save_tensors(tensors, aside, texts)
         log.info("%s: %d tensors of LPIPS %s", Path(output) / f"{net}.safetensors", len(tensors), net)
 
 

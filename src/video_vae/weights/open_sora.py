@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
 from torch import Tensor
 
 from video_vae import config as settings
@@ -20,7 +19,7 @@ from video_vae.models import VideoAutoencoderKL
 from video_vae.weights.files import CONFIG, ModelFiles, find_model
 from video_vae.weights.loading import load_video_vae, make_net, public_config, read_config, verify_checksum
 from video_vae.weights.names import SDXL
-from video_vae.weights.tensors import misfits, read_file, read_tensors, take_net
+from video_vae.weights.tensors import misfits, read_file, read_tensors, save_tensors, take_net
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """Endings of the files that an export writes: safetensors, or what `torch.load` reads."""
@@ -149,7 +148,7 @@ def export_checkpoint(folder: Path, output: Path) -> None:
     text = json.dumps({"_class_name": type(net).__name__, **public_config(net)})
     with atomic_path(output) as aside:
         if output.suffix.lower() == ".safetensors":
-            save_file(state, aside, metadata={"format": "pt", CONFIG_TEXT: text})
+            save_tensors(state, aside, {"format": "pt", CONFIG_TEXT: text})
         else:
             ordered: Any = OrderedDict(state)
             ordered._metadata = OrderedDict({"": {"version": 1, CONFIG_TEXT: text}})  # where torch itself keeps such

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from video_vae.errors import UserError
@@ -218,3 +220,19 @@ def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Name the tensors that hold NaN or infinite numbers."""
     return [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, texts: Mapping[str, str]) -> None:
+    """Write contiguous tensors and texts as safetensors, the same bytes each time.
+
+    The library writes the texts in an order that changes from call to call: they are put in order in the header, whose
+    length stays.
+    """
+    save_file(dict(tensors), path, metadata=dict(texts))
+    with path.open("r+b") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        stream.seek(8)
+        stream.write(ordered.ljust(length))
