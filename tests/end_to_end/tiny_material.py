@@ -44,8 +44,7 @@ SETTINGS: dict[str, Any] = {
 def copy_project(folder: Path) -> None:
     """Copy what a run needs of this project into a folder."""
     for name in ("workflow", "config", "envs", "src"):
-        left = ("__pycache__", "weights") if name == "workflow" else ("__pycache__",)
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*left))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".gitattributes", ".git_archival.txt"):
         shutil.copy(ROOT / name, folder)
     (folder / "slurm").symlink_to("workflow/profiles/slurm")
