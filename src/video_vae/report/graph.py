@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, field
 
+import networkx as nx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -20,86 +20,51 @@ _COLUMN, _LAYER = 1.42, 0.55
 _SWEEPS = 12
 
 
-@dataclass
-class Graph:
-    """Rules by identifier, and which one needs which: an edge leads from what is needed to what needs it."""
-
-    labels: dict[str, str] = field(default_factory=dict)
-    edges: list[tuple[str, str]] = field(default_factory=list)
-
-    def parents(self, node: str) -> list[str]:
-        """List what a node needs."""
-        return [first for first, second in self.edges if second == node]
-
-
 SETTINGS_RULE = "write_settings"
 
 
-def parse_dot(text: str) -> Graph:
-    """Read nodes and edges of `snakemake --rulegraph` (other lines, log lines too, are passed over).
+def parse_dot(text: str) -> nx.DiGraph[str]:
+    """Read nodes (with their `label`) and edges of `snakemake --rulegraph`; other lines, as of a log, are passed over.
 
-    The rule that writes the settings of every other one is left out: it would cover the picture.
+    An edge leads from what is needed to what needs it. The rule that writes the settings of every other one is left
+    out: it would cover the picture.
     """
-    graph = Graph()
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    edges = []
     for line in text.splitlines():
         edge, node = _EDGE.match(line), _NODE.match(line)
         if edge:
-            graph.edges.append((edge[1], edge[2]))
-        elif node and node[2].split("\\n")[0] != SETTINGS_RULE:
-            graph.labels[node[1]] = node[2].split("\\n")[0]
-    graph.edges = sorted({(a, b) for a, b in graph.edges if a in graph.labels and b in graph.labels and a != b})
+            edges.append((edge[1], edge[2]))
+        elif node and (label := node[2].split("\\n")[0]) != SETTINGS_RULE:
+            graph.add_node(node[1], label=label)
+    graph.add_edges_from(sorted((a, b) for a, b in edges if a in graph and b in graph and a != b))
     return graph
 
 
-def reduced(graph: Graph) -> Graph:
+def reduced(graph: nx.DiGraph[str]) -> nx.DiGraph[str]:
     """Leave out edges that a longer way implies, so that the drawing stays readable."""
-    children: dict[str, set[str]] = {node: set() for node in graph.labels}
-    for first, second in graph.edges:
-        children[first].add(second)
-    below: dict[str, set[str]] = {}
-
-    def reach(node: str) -> set[str]:
-        """Return the nodes that a node leads to."""
-        if node not in below:
-            below[node] = set()
-            below[node] = children[node].union(*(reach(child) for child in children[node]))
-        return below[node]
-
-    kept = [
-        (first, second)
-        for first, second in graph.edges
-        if not any(second in reach(child) for child in children[first] if child != second)
-    ]
-    return Graph(labels=graph.labels, edges=kept)
+    kept = nx.transitive_reduction(graph)
+    kept.add_nodes_from(graph.nodes(data=True))
+    return kept
 
 
-def layers(graph: Graph) -> dict[str, int]:
-    """Give each node the layer below everything that it needs (a cycle, which no workflow has, is cut)."""
-    depth: dict[str, int] = {}
-
-    def place(node: str, above: frozenset[str]) -> int:
-        """Return the layer of a node."""
-        if node not in depth:
-            parents = [parent for parent in graph.parents(node) if parent not in above]
-            depth[node] = 1 + max((place(parent, above | {node}) for parent in parents), default=-1)
-        return depth[node]
-
-    for node in graph.labels:
-        place(node, frozenset())
-    for node in graph.labels:
+def layers(graph: nx.DiGraph[str]) -> dict[str, int]:
+    """Give each node the layer below everything that it needs."""
+    depth = {node: layer for layer, nodes in enumerate(nx.topological_generations(graph)) for node in nodes}
+    for node in graph:
         # a source is drawn just above what needs it, not at the top
-        following = [depth[second] for first, second in graph.edges if first == node]
-        if following and not graph.parents(node):
-            depth[node] = min(following) - 1
+        if graph.out_degree(node) and not graph.in_degree(node):
+            depth[node] = min(depth[following] for following in graph.successors(node)) - 1
     return depth
 
 
-def positions(graph: Graph) -> dict[str, tuple[float, int]]:
+def positions(graph: nx.DiGraph[str]) -> dict[str, tuple[float, int]]:
     """Place nodes: x in columns, y as layer; long edges get bends (named `first>second>layer`) to go round nodes."""
     depth = layers(graph)
     chains = _with_bends(graph, depth)
+    labels = dict(graph.nodes(data="label"))
     rows: dict[int, list[str]] = {}
-    for node in sorted(depth, key=lambda name: (graph.labels.get(name, name), name)):
+    for node in sorted(depth, key=lambda name: (labels.get(name, name), name)):
         rows.setdefault(depth[node], []).append(node)
     neighbours: dict[str, list[str]] = {node: [] for node in depth}
     for first, second in chains:
@@ -116,7 +81,7 @@ def positions(graph: Graph) -> dict[str, tuple[float, int]]:
     return {node: (x[node], depth[node]) for node in depth}
 
 
-def _with_bends(graph: Graph, depth: dict[str, int]) -> list[tuple[str, str]]:
+def _with_bends(graph: nx.DiGraph[str], depth: dict[str, int]) -> list[tuple[str, str]]:
     chains: list[tuple[str, str]] = []
     for first, second in graph.edges:
         previous = first
@@ -158,7 +123,7 @@ def _space(first: str, second: str) -> float:
     return (1.0, 0.62, 0.25)[bends]
 
 
-def draw_graph(graph: Graph) -> Figure:
+def draw_graph(graph: nx.DiGraph[str]) -> Figure:
     """Draw the rules, what is needed above what needs it."""
     graph = reduced(graph)
     places = positions(graph)
@@ -176,7 +141,7 @@ def draw_graph(graph: Graph) -> Figure:
         points = {node: (x * _COLUMN, layer * _LAYER) for node, (x, layer) in places.items()}
         for first, second in graph.edges:
             _draw_edge(axes, _way(first, second, points))
-        for node, label in graph.labels.items():
+        for node, label in graph.nodes(data="label"):
             _draw_node(axes, points[node], label)
     return figure
 

@@ -7,12 +7,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pandas as pd
 
 from video_vae.config import Reconstruction
 from video_vae.config.files import is_json_text
 from video_vae.report import figures, key_facts, provenance_view
-from video_vae.report.graph import Graph, draw_graph, layers, parse_dot
+from video_vae.report.graph import draw_graph, layers, parse_dot
 from video_vae.report.published import PUBLISHED, SOURCE
 from video_vae.report.sections import FigureWriter, flow_names, shared_sources, spatial_name
 from video_vae.report.tables import Results, Run
@@ -131,7 +132,7 @@ def _fvd(results: Results) -> str:
     return f"FVD depends on net, samples, frames and stride; here, with {nets}, {'; '.join(said)}."
 
 
-def read_rulegraph(path: Path | None) -> tuple[str | None, Graph | None]:
+def read_rulegraph(path: Path | None) -> tuple[str | None, nx.DiGraph[str] | None]:
     """Read a job graph: an SVG file in base64, or a graph from Snakemake's dot text."""
     if path is None or not path.is_file():
         return None, None
@@ -139,7 +140,7 @@ def read_rulegraph(path: Path | None) -> tuple[str | None, Graph | None]:
     if b"<svg" in content:
         return base64.b64encode(content).decode(), None
     graph = parse_dot(content.decode("utf-8", errors="replace"))
-    return None, graph if graph.labels else None
+    return None, graph if len(graph) else None
 
 
 def reproducibility_section(
@@ -150,10 +151,8 @@ def reproducibility_section(
     rules: list[str] = list(STAGE_RULES)
     picture: Any = None
     if graph is not None:
-        depth = layers(graph)
-        rules = list(
-            dict.fromkeys(graph.labels[node] for node in sorted(depth, key=lambda n: (depth[n], graph.labels[n])))
-        )
+        depth, labels = layers(graph), dict(graph.nodes(data="label"))
+        rules = list(dict.fromkeys(labels[node] for node in sorted(depth, key=lambda n: (depth[n], labels[n]))))
         picture = writer.save("rulegraph", draw_graph(graph), "Rules of the workflow and what each needs")
     jobs = provenance_view.job_costs(results.benchmarks)
     return {
