@@ -16,7 +16,7 @@ from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import read_clip
-from video_vae.latents.encode import Encoder, View
+from video_vae.latents.encoder import Encoder, View
 from video_vae.latents.video_shards import write_shard
 from video_vae.models import VideoAutoencoderKL
 from video_vae.weights.loading import build_temporal, load_spatial

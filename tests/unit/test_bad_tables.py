@@ -9,8 +9,8 @@ import pytest
 
 from clips import write_video
 from video_vae.config import Data, Split
+from video_vae.data.build_manifest import build_manifest
 from video_vae.data.candidates import Rejected
-from video_vae.data.manifest import build_manifest
 from video_vae.data.open_table import read_table
 from video_vae.data.sources import collect
 from video_vae.data.table import COLUMNS, Clip, write_table

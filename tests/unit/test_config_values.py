@@ -210,7 +210,7 @@ def test_keys_that_yaml_merges_may_be_overridden() -> None:
 
 
 def test_nets_larger_than_the_memory_are_refused_before_any_of_it_is_taken() -> None:
-    from video_vae.training.train_spatial import build
+    from video_vae.training.spatial import build
     from video_vae.weights.loading import build_temporal
 
     values = {

@@ -12,9 +12,9 @@ from PIL import Image
 
 from clips import write_video
 from video_vae.config import Data, Split
+from video_vae.data.build_manifest import build_manifest
 from video_vae.data.candidates import Rejected
 from video_vae.data.content import MediaError
-from video_vae.data.manifest import build_manifest
 from video_vae.data.sampling import Sampling
 from video_vae.data.sources import collect
 from video_vae.data.table import Clip

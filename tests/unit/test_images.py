@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from video_vae.config import Data
-from video_vae.data.manifest import look_through
+from video_vae.data.build_manifest import look_through
 from video_vae.data.sources import collect
 from video_vae.data.video import MediaError, probe, read_clip, read_frames, read_image
 

@@ -14,7 +14,7 @@ from video_vae.cli import main
 from video_vae.data.table import write_table
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import read_clip
-from video_vae.latents.latent_statistics import Moments
+from video_vae.latents.statistics import Moments
 
 CONFIG = {"data": {"resolution": [32, 40]}, "model": {"temporal": TEMPORAL}, "latents": {"dtype": "float32"}}
 

@@ -164,7 +164,7 @@ def test_a_cut_off_run_goes_on_where_it_was(made: tuple[Path, AutoencoderKL, lis
     net.save_pretrained(tmp_path / "spatial")
     clips = [make_clip(tmp_path, name, 6) for name in ("one", "two")]
     write_table(tmp_path / "train.csv", clips)
-    from video_vae.latents import encode_latents as module
+    from video_vae.latents import cache_writer as module
 
     config = module.load_config(json.dumps(CONFIG))
     encoder = module._load(config, tmp_path / "spatial", torch.device("cpu"))

@@ -16,8 +16,8 @@ from PIL import Image
 from clips import turn, write_video
 from video_vae.cli import main
 from video_vae.config import Data, Split
+from video_vae.data.build_manifest import build_manifest
 from video_vae.data.candidates import Found, Rejected
-from video_vae.data.manifest import build_manifest
 from video_vae.data.open_table import read_table
 from video_vae.data.probing import probe_files
 from video_vae.data.sources import collect

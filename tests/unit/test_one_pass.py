@@ -23,7 +23,7 @@ from video_vae.data.probing import probe_files
 from video_vae.data.sampling import Sampling
 from video_vae.data.video import MediaError, iterate_clip, iterate_pieces, probe_every_frame, read_clip
 from video_vae.files import sha256_file
-from video_vae.latents import encode_latents, latent_statistics
+from video_vae.latents import cache_writer, statistics
 from video_vae.metrics.reading import View, open_source, read_chunks
 from video_vae.reconstruction.clips import ClipReconstructor
 
@@ -84,7 +84,7 @@ def test_encoding_latents_is_one_pass(video: Path, work: Work) -> None:
         moments = pixels[:, :1, ::8, ::8].repeat(1, 8, 1, 1)
         return SimpleNamespace(latent_dist=SimpleNamespace(parameters=moments))
 
-    encoder = encode_latents._Encoder(
+    encoder = cache_writer._Encoder(
         net=SimpleNamespace(encode=encode),
         device=torch.device("cpu"),
         sampling=Sampling(),
@@ -97,7 +97,7 @@ def test_encoding_latents_is_one_pass(video: Path, work: Work) -> None:
 def test_measuring_latents_is_one_pass(video: Path, work: Work) -> None:
     model = SimpleNamespace(config={"chunk_frames": 17}, encode_spatial=lambda pixels: pixels)
     config = Config.model_validate({"data": {"resolution": [48, 64]}})
-    reader = latent_statistics._Reader(model, config, None, torch.device("cpu"))
+    reader = statistics._Reader(model, config, None, torch.device("cpu"))
     lengths = [window.shape[2] for window in reader.windows(make_clip(video, FRAMES))]
     assert lengths == [17] * 5 + [15]
     work.assert_one_pass()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from video_vae.config import Data, Split
-from video_vae.data.manifest import build_manifest
+from video_vae.data.build_manifest import build_manifest
 from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.data.sources import collect

@@ -11,7 +11,7 @@ import pytest
 from training_material import MODEL_FILE, make_data
 from video_vae.cli import main
 from video_vae.config import Spatial
-from video_vae.training.train_spatial import SpatialTrainer
+from video_vae.training.spatial import SpatialTrainer
 from video_vae.weights.loading import load_spatial
 
 TRAINING = {"steps": 6, "batch": 2, "crop": 32, "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4}

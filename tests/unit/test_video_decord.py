@@ -18,7 +18,7 @@ from clips import decode_in_order, set_edits, turn, write_video
 from reading import make_clip
 from video_vae.config import Data
 from video_vae.data import decord_reader
-from video_vae.data.manifest import look_through
+from video_vae.data.build_manifest import look_through
 from video_vae.data.open_table import read_table
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import probe_files
@@ -118,7 +118,7 @@ def test_decord_is_left_out_where_it_is_not_wanted(films: Path, tmp_path: Path) 
 
 
 def test_what_needs_decord_says_so_where_it_is_missing(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("video_vae.data.manifest.is_installed", lambda: False)
+    monkeypatch.setattr("video_vae.data.build_manifest.is_installed", lambda: False)
     with pytest.raises(UserError, match=r"data\.reader is decord, which is not installed; .* or set it to auto"):
         look_through(collect([str(films)]), Data(reader="decord"), workers=1)
     monkeypatch.setattr(decord_reader, "is_installed", lambda: False)

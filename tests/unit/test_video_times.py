@@ -12,7 +12,7 @@ import pytest
 from clips import cut, decode_in_order, set_edits, write_video
 from reading import assert_reads_as
 from video_vae.config import Data
-from video_vae.data.manifest import build_manifest
+from video_vae.data.build_manifest import build_manifest
 from video_vae.data.sources import collect
 from video_vae.data.video import MediaError, probe
 

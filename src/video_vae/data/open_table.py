@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from video_vae.config import Columns
-from video_vae.data.manifest import complete_table
+from video_vae.data.build_manifest import complete_table
 from video_vae.data.rows import CSV_SUFFIXES, TABLE_SUFFIXES
 from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.data.table import Clip, manifest_rows

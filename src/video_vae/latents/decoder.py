@@ -23,7 +23,7 @@ from video_vae.data.transform import Frames, to_uint8
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.foreign import PREVIEW, STORED, check_places
-from video_vae.latents.encode import set_tiles
+from video_vae.latents.encoder import set_tiles
 from video_vae.latents.video_shards import Row, read_index, read_latents
 from video_vae.models import VideoAutoencoderKL
 from video_vae.progress import progress

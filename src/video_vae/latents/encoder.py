@@ -32,7 +32,7 @@ from video_vae.data.video import MediaError, iterate_clip
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.foreign import RECORD_TRAITS, check_places
-from video_vae.latents.encode_latents import shard_clips
+from video_vae.latents.cache_writer import shard_clips
 from video_vae.latents.video_shards import (
     COLUMNS,
     INDEX,
