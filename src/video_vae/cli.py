@@ -1,7 +1,7 @@
 """One subcommand for each job of the workflow; every one of them works without Snakemake.
 
-A subcommand's module is imported only when it is chosen, so that `--help` is instant. Each module defines
-``add_arguments(parser)`` and ``run(args)``.
+A subcommand's module is imported only when it is chosen. Each module defines ``add_arguments(parser)`` and
+``run(args)``, and imports what takes time (torch, av, pandas) in ``run``, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -129,9 +129,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `video-vae COMMAND ...`; return the exit status."""
     args = argparse.Namespace()
 
+    given = sys.argv[1:] if argv is None else argv
+
     def parse() -> None:
         """Fill in the arguments, or print the help and leave."""
-        top_parser(__version__).parse_args(argv, args)
+        parser = top_parser(__version__)
+        if not given:
+            parser.print_help(sys.stderr)
+            raise SystemExit(USAGE_STATUS)
+        parser.parse_args(given, args)
 
     return _guarded("", parse, debug=False) or run_command(
         args.command, args.arguments, f"video-vae {args.command}", args.debug

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import load_config
-from video_vae.data.frame_folders import is_numbered
 from video_vae.data.rows import TABLE_SUFFIXES
-from video_vae.data.sources import collect
 from video_vae.distributed.gpu_locks import visible_gpus
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
@@ -148,6 +146,8 @@ def init_project(
         raise UserError(
             f"{checkout} is no checkout of video-vae (no workflow/Snakefile); call init of a checkout's .venv"
         )
+    from video_vae.data.sources import collect
+
     found = len(collect([str(video) for video in videos]).candidates)
     if not found:
         raise UserError(
@@ -176,6 +176,8 @@ def located(source: Path) -> Path:
 
 def held_out(sources: Sequence[Path]) -> dict[str, Any]:
     """Return the `data.split` of own clips: a fifth of the videos, or of the one video's pieces of 33 frames."""
+    from video_vae.data.frame_folders import is_numbered
+
     one = sources[0] if len(sources) == 1 else None
     listed = one is not None and one.is_file() and one.suffix.lower() in TABLE_SUFFIXES
     one_video = one is not None and not listed and (one.is_file() or (one.is_dir() and is_numbered(one)))

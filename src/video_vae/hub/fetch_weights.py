@@ -13,9 +13,6 @@ from pathlib import Path
 
 from video_vae.config import Config, load_config
 from video_vae.files import atomic_path
-from video_vae.metrics.flow import NetFlow, load_flow
-from video_vae.weights.hashing import weights_sha256
-from video_vae.weights.loading import load_spatial
 
 
 def fetch_weights(config: Config) -> dict[str, str]:
@@ -24,6 +21,10 @@ def fetch_weights(config: Config) -> dict[str, str]:
     Raises:
         UserError: if it cannot be had or has another hash than the config says.
     """
+    from video_vae.metrics.flow import NetFlow, load_flow
+    from video_vae.weights.hashing import weights_sha256
+    from video_vae.weights.loading import load_spatial
+
     found = {}
     if config.spatial.pretrained is not None:
         found[config.spatial.pretrained] = weights_sha256(load_spatial(config.spatial).state_dict())

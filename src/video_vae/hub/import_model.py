@@ -14,8 +14,6 @@ from pathlib import Path
 from video_vae.config import load_config
 from video_vae.errors import UserError
 from video_vae.weights.files import SUFFIXES
-from video_vae.weights.loading import save_model
-from video_vae.weights.open_sora import import_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the model folder of a published checkpoint."""
+    from video_vae.weights.loading import save_model
+    from video_vae.weights.open_sora import import_checkpoint
+
     if args.output.suffix.lower() in SUFFIXES:
         raise UserError(f"--output {args.output}: a model folder is written, not a file; name it without that ending")
     config = None if args.config is None else load_config(args.config)

@@ -1,11 +1,4 @@
-"""Score generated clips against the originals of the same name: PSNR, SSIM, LPIPS, FloLPIPS, flicker.
-
-Files pair by name, whatever their ending. Several generated folders may be given; what concerns the originals is then
-computed once. Clips may be lossless files of this package, any video, or images. Under torchrun the ranks split the
-clips. A subfolder of images is a clip too, its frames in the order of the numbers in their names. Where a clip and its
-original differ in length, the first frames that both have are scored, with a warning; where they differ in size, the
-clip is refused. Every option may be written with dashes or underscores.
-"""
+"""Score folders of clips against the originals on all ranks, and write the scores."""
 
 from __future__ import annotations
 
@@ -24,7 +17,6 @@ from typing import Any
 import pandas as pd
 import torch
 
-from video_vae.cli import main_for
 from video_vae.config import parse_config
 from video_vae.data.frame_folders import frame_files
 from video_vae.data.video import MediaError
@@ -40,7 +32,7 @@ from video_vae.metrics.pairing import Pair, Pairing, pair_clips, variant_names
 from video_vae.metrics.reading import Source, View, open_source
 from video_vae.metrics.scoring import ClipScores, Refused, score_clip
 from video_vae.metrics.summary import clips_table, frames_table, summarize
-from video_vae.metrics.tools import METRICS, Tools
+from video_vae.metrics.tools import Tools
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 
@@ -48,7 +40,6 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(days=7)
 """Ranks wait for the slowest one, however long its clips are."""
-DEFAULT_METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 DECIMALS = 6
 FRAMES, CLIPS, SUMMARY = "frames.parquet", "clips.csv", "summary.json"
 
@@ -60,58 +51,6 @@ class Outcome:
     scores: list[ClipScores] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     features: list[ClipFeatures] = field(default_factory=list)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return value
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `evaluate`."""
-
-    def add(name: str, help: str, **options: Any) -> None:
-        """Declare an option under both spellings, --real_video_dir and --real-video-dir."""
-        spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-        parser.add_argument(*spellings, dest=name, help=help, **options)
-
-    add("real_video_dir", "folder of the originals", type=Path, required=True, metavar="DIR")
-    generated = {"type": Path, "required": True, "metavar": "DIR", "nargs": "+", "action": "extend"}
-    add("generated_video_dir", "folder of generated clips; several may be given", **generated)
-    add("metric", "metrics to compute", nargs="+", choices=METRICS, default=list(DEFAULT_METRICS))
-    add("resolution", "resize the shorter side to this, in pixels [as it is]", type=_positive)
-    add("crop_size", "then crop a square of this side out of the centre [none]", type=_positive)
-    add("num_frames", "score at most this many frames; shorter clips at their length [all]", type=_positive)
-    add("sample_rate", "take every n-th frame [1]", type=_positive, default=1)
-    add("sample_fps", "frame rate to record in the summary [the clips' own]", type=_rate)
-    add("batch_size", "work on as many pixels at once as N x 8 frames of 256x256 have [2]", type=_positive, default=2)
-    add("device", "auto, cpu or cuda [auto]", default="auto")
-    add("lpips", "folder with the LPIPS weights [%(default)s]", type=Path, default=Path("resources/lpips"))
-    add("flow", "optical flow of FloLPIPS [auto]", choices=("auto", "pwcnet", "raft", "dis"), default="auto")
-    add("flow_weights", "its weights: a file, or an address with --flow_sha256")
-    add("flow_sha256", "hash that the flow weights must have")
-    add("fvd_weights", "TorchScript file of rFVD's feature net; rFVD is computed only where one is given")
-    add("fvd_sha256", "hash that it must have")
-    add("fvd_frames", "frames of a sample of rFVD, at least 9 [16]", type=_positive, default=16)
-    add("clips", "score only the clips that these tables list under clip_id", type=Path, nargs="+", metavar="CSV")
-    add("bootstrap", "resamples of the bootstrap's intervals in the summary [1000]", type=_positive, default=1000)
-    add("seed", "seed of the resamples [0]", type=int, default=0)
-    add(
-        "strict",
-        "fail if any clip lacks a partner, differs in length or is refused",
-        action="store_true",
-    )
-    add("output", "write the summary here (JSON)", type=Path)
-    add("output_dir", "write frames.parquet, clips.csv, summary.json and run.json here", type=Path)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -332,7 +271,3 @@ def _judge(args: argparse.Namespace, pairing: Pairing, outcome: Outcome) -> None
             f"--strict: {wrong} clips have no partner, were refused or differ in length from the original, nothing is "
             "written; see the lines above, delete what is damaged and reconstruct it again"
         )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main_for("evaluate"))

@@ -1,17 +1,4 @@
-"""Reconstruct a video, or measure on clips.
-
-`reconstruct VIDEO --model DIR` writes NAME_rec.mp4 (without sound): all frames, at the video's own size, in memory that
-does not grow with its length, and prints its PSNR. --output names another .mp4, or an .mkv, which is lossless.
-
-`reconstruct CONFIG --ckpt-path DIR --data-path CLIPS --save-dir NAME` makes what is measured: NAME_ori (the source
-after crop and resize), NAME_rec (the whole pipeline), NAME_spatial. Every clip is stored losslessly under its clip id,
-with H.264 previews in NAME_preview; of a long clip several windows are made (reconstruction.windows), the further ones
-named CLIP@START by their first frame. Under torchrun the ranks split the clips; a run that was cut off goes on with the
-clips it lacks; NAME_* then hold exactly the clips of the table. Posteriors give their mode, so the results are
-deterministic, unless --sample is given. Images in the table are left out unless --images is given. --baselines needs no
-trained net: NAME_mean (the clip's average frame) and NAME_repeat (every fourth spatial latent, held) instead of
-NAME_rec and NAME_spatial.
-"""
+"""Reconstruct the clips of a table on all ranks, and list what was made."""
 
 from __future__ import annotations
 
@@ -26,7 +13,6 @@ from typing import Any
 
 import torch
 
-from video_vae.cli import main_for
 from video_vae.config import Config, load_config
 from video_vae.data.content import gone
 from video_vae.data.open_table import read_table
@@ -40,11 +26,10 @@ from video_vae.errors import UserError
 from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
-from video_vae.reconstruction import one_video
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import ClipReconstructor
 from video_vae.reconstruction.index import FAILED_COLUMNS, OutputPaths, index_columns, write_failed, write_index
-from video_vae.reconstruction.options import check_form, set_cuts, with_options
+from video_vae.reconstruction.options import set_cuts, with_options
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
 from video_vae.weights.hashing import weights_sha256
@@ -70,46 +55,8 @@ class Outcome:
     frames: int = 0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `reconstruct`."""
-    both = "a video, with --model; otherwise a YAML file, or the settings as JSON text"
-    parser.add_argument("config", metavar="VIDEO|CONFIG", help=both)
-    parser.add_argument("--model", type=Path, help="with a video: model folder, or a file of published weights")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="with a video: .mp4 or .mkv to write [NAME_rec.mp4]"
-    )
-    parser.add_argument("--ckpt-path", type=Path, help="model folder, or a weights file with the published names")
-    parser.add_argument("--data-path", type=Path, help="clips: a table, a folder, a file")
-    parser.add_argument("--save-dir", type=Path, metavar="NAME", help="NAME_ori, NAME_rec ... are written")
-    parser.add_argument("--baselines", action="store_true", help="make the trivial baselines; needs no --ckpt-path")
-    parser.add_argument("--spatial", type=Path, help="folder of the spatial VAE [the one that the config names]")
-    parser.add_argument("--sample", action="store_true", help="draw from the posteriors, seeded by seed and clip id")
-    parser.add_argument("--overlap-frames", type=int, metavar="N", help="frames that chunks share, blended [config]")
-    parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of the tiles for large frames [config]")
-    parser.add_argument("--tile-overlap", type=int, metavar="PIXELS", help="what tiles share, blended [config]")
-    parser.add_argument("--windows", type=int, metavar="N", help="most windows of a clip [config]")
-    parser.add_argument("--images", action="store_true", help="reconstruct images too, as clips of one frame")
-    parser.add_argument("--no-previews", dest="previews", action="store_false", help="write no NAME_preview")
-    parser.add_argument("--shard", type=int, default=0, help="which shard of the clips to make, from 0")
-    parser.add_argument("--shards", type=int, default=1, help="into how many shards the clips are split")
-    parser.add_argument("--index", type=Path, help="list of the clips made [NAME/index.csv]")
-    parser.add_argument("--strict", action="store_true", help="fail if any clip failed, not only if all did")
-    whole = "fail and write no list if a clip's file is missing or changed; what does not decode is listed as failed"
-    parser.add_argument("--require-files", action="store_true", help=whole)
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-
-
 def run(args: argparse.Namespace) -> None:
-    """Reconstruct one video, or this rank's clips; the first rank lists what all made."""
-    # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    check_form(args)
-    (_reconstruct_clips if args.model is None else one_video.run)(args)
-
-
-def _reconstruct_clips(args: argparse.Namespace) -> None:
-    """Reconstruct this rank's clips of a table."""
+    """Reconstruct this rank's clips; the first rank lists what all made."""
     started = time.time()
     config = with_options(load_config(args.config), args)
     table = [clip for clip in read_table(args.data_path, config.data.columns) if args.images or clip.kind == "video"]
@@ -324,7 +271,3 @@ def _judge(outcome: Outcome, clips: int, args: argparse.Namespace) -> None:
         share = "no clip could" if failed == clips else f"{failed} of {clips} clips could not"
         lists = beside(_index(args), "failed.csv")
         raise UserError(f"{share} be reconstructed, such as {name} ({reason}); {lists} says why")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main_for("reconstruct"))

@@ -1,7 +1,4 @@
-"""Write the report of a run: one HTML file that opens offline, its figures as SVG and PDF, and tables for a paper.
-
-Example: video-vae report config/demo.yaml --results results --output reports/report.html
-"""
+"""Write the report of a run: one HTML file that opens offline, its figures as SVG and PDF, and tables for a paper."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""Train one stage of the video VAE, on one rank or, under torchrun, on many.
-
-    torchrun --standalone --nproc_per_node=8 -m video_vae.train CONFIG --stage stage1 --data-path CSV --output DIR
-
-The same command goes on where a killed one was stopped: the state lies in STATE/<stage>/<fingerprint>, and the
-fingerprint stands for everything that shapes the weights. SIGTERM and SIGUSR1 save the state at the end of the step and
-end with status 128 + signal; --max-hours and --end-by do so in time, with status 75. OUTPUT is written last.
-"""
+"""Train one stage, or go on with it, and write its outputs."""
 
 from __future__ import annotations
 
@@ -17,8 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from video_vae.cli import main_for
-from video_vae.config import STAGES, Config, load_config
+from video_vae.config import Config, load_config
 from video_vae.config.files import is_json_text
 from video_vae.config.runs import resolve
 from video_vae.distributed.ranks import started_ranks
@@ -31,31 +23,6 @@ from video_vae.training.setup import DEFAULT_LPIPS, Inputs, Setup, set_up
 from video_vae.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `train`."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, or the settings as JSON text")
-    parser.add_argument("--stage", required=True, choices=STAGES, help="what to train")
-    parser.add_argument("--data-path", required=True, type=Path, metavar="CSV", help="table of training clips")
-    parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips")
-    parser.add_argument("--latents", nargs="*", default=[], type=Path, metavar="FILE", help="the latent cache's files")
-    parser.add_argument("--spatial", type=Path, metavar="DIR", help="spatial VAE, in place of the config's")
-    parser.add_argument("--lpips", type=Path, metavar="DIR", help="weights of LPIPS [resources/lpips]")
-    parser.add_argument("--init-from", type=Path, metavar="DIR", help="model to start from: an earlier stage's")
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="model, run.json and log.jsonl go here"
-    )
-    parser.add_argument("--state", type=Path, metavar="DIR", help="resume states go here [state beside OUTPUT]")
-    parser.add_argument("--experiment", metavar="NAME", help="run of the config's `experiments` to train")
-    parser.add_argument("--max-hours", type=float, metavar="H", help="save and end before so many hours have gone")
-    parser.add_argument(
-        "--end-by",
-        type=float,
-        metavar="SECONDS",
-        help="save and end before this time (since 1970; the launcher sets it)",
-    )
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute [auto]")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -142,7 +109,3 @@ def _record(
     if setup.facts["cached_latents"]:
         record["inputs"] |= {f"latents_{number}": recorded(path) for number, path in enumerate(inputs.latents)}
     return record
-
-
-if __name__ == "__main__":
-    raise SystemExit(main_for("train"))

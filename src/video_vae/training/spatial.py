@@ -1,8 +1,4 @@
-"""Train a small spatial VAE (diffusers AutoencoderKL, 8x, 4 channels) on single frames and images.
-
-It stands in for the SDXL VAE of PixArt-Sigma where no hub is reached. Each crop is a function of (seed, step,
-position in the batch) alone, so a resumed run sees what an uninterrupted one sees.
-"""
+"""Train a small spatial VAE on random crops of frames and images."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,15 +234,6 @@ def held_out_frames(clips: Sequence[Clip], data: Data) -> Tensor | None:
             indices = np.linspace(0, clip.num_frames - 1, VALIDATION_FRAMES).round().astype(int).tolist()
             frames.append(to_tensor(resize_crop(read_clip(clip, indices), data.resolution, data.zoom)).transpose(0, 1))
     return torch.cat(frames) if frames else None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``train-spatial``."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, or JSON text")
-    parser.add_argument("--data-path", type=Path, required=True, metavar="CSV", help="table of training clips")
-    parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips, for the PSNR only")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, diffusers format")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="resume states go here [state beside the output]")
 
 
 def run(args: argparse.Namespace) -> None:

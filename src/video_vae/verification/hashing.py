@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from video_vae.data.content import MediaError
-from video_vae.data.identity import content_sha256
 from video_vae.errors import UserError
 from video_vae.progress import progress
 from video_vae.records import Expected
@@ -49,6 +48,8 @@ def _hashed(places: Sequence[Path], workers: int) -> Iterator[str | None]:
 
 
 def _digest(place: Path) -> str | None:
+    from video_vae.data.identity import content_sha256
+
     try:
         return content_sha256(place)
     except (FileNotFoundError, NotADirectoryError, MediaError):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
-from video_vae.weights.lpips import PICKLES, convert_lpips
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert the fetched LPIPS weights."""
+    from video_vae.weights.lpips import PICKLES, convert_lpips
+
     output = args.output_dir or args.folder
     check_places({output / f"convert.{RECORD}": RECORD_TRAITS})
     convert_lpips(args.folder, output)

@@ -21,8 +21,6 @@ from video_vae.weights.loading import load_video_vae, make_net, public_config, r
 from video_vae.weights.names import SDXL
 from video_vae.weights.tensors import misfits, read_file, read_tensors, save_tensors, take_net
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-"""Endings of the files that an export writes: safetensors, or what `torch.load` reads."""
 CONFIG_TEXT = "config"
 """Name of the text beside the tensors of an exported file: its config.json."""
 _OPEN_SORA = "VideoAutoencoderPipeline"
@@ -141,7 +139,7 @@ def described(files: ModelFiles, texts: Mapping[str, str]) -> dict[str, Any]:
 def export_checkpoint(folder: Path, output: Path) -> None:
     """Write the weights of a model folder under the published names, with its config.json as text beside them.
 
-    The ending of `output` says how: safetensors, or what `torch.load(..., weights_only=True)` reads (`SUFFIXES`).
+    The ending of `output` says how: safetensors, or what `torch.load(..., weights_only=True)` reads (`files.SUFFIXES`).
     """
     net = load_video_vae(folder)
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
