@@ -70,6 +70,10 @@ snakemake=$video_vae/.venv/bin/snakemake
   echo "run: $video_vae has no environment yet; make it with: make -C $video_vae env" >&2
   exit 2
 }}
+case " $* " in *" -n "* | *" --dry-run "* | *" --help "*) ;; *)
+  echo "run: watch it in another terminal by ${{snakemake%/*}}/video-vae status --watch" >&2
+  echo "run: or its curves in a browser by ${{snakemake%/*}}/tensorboard --logdir results" >&2 ;;
+esac
 exec "$snakemake" --snakefile "$video_vae/workflow/Snakefile" --configfile config.yaml --profile=./profile "$@"
 """
 README = """\
@@ -81,6 +85,7 @@ A video VAE on clips of our own: {size_text}.
 ./run -n          # what would run, and why
 ./run             # everything: results/metrics.csv, reports/report.html, reports/explore.html
 {video_vae} status --watch                  # how far it is, in another terminal
+{tensorboard} --logdir results         # the curves of the training, in a browser
 {video_vae} doctor --config config.yaml     # what is missing, if something does not work
 ```
 
@@ -195,11 +200,14 @@ def _texts(
     where = place(checkout, target)
     machine = "a SLURM cluster; edit the lines marked SITE" if slurm else f"{gpus} GPUs" if gpus else "CPU cores"
     words = {"name": name, "size_text": SIZE_TEXTS[size], "checkout": where, "machine": machine}
+    programs = {
+        name.replace("-", "_"): shlex.quote(f"{where}/.venv/bin/{name}") for name in ("video-vae", "tensorboard")
+    }
     return {
         "config.yaml": _config(target, videos, size, checkout, words),
         "profile/config.yaml": _profile(checkout, slurm, gpus),
         "run": RUN.format(checkout=shlex.quote(where)),
-        "README.md": README.format(video_vae=shlex.quote(f"{where}/.venv/bin/video-vae"), **words),
+        "README.md": README.format(**programs, **words),
         ".gitignore": IGNORED,
     }
 

@@ -44,12 +44,14 @@ def test_the_folder_runs_keeps_its_results_and_moves_with_its_parent(parent: Pat
     result = _run(project, "results/my_project/data/train.csv")
     assert result.returncode == 0, result.stdout + result.stderr
     assert (project / "results" / "my_project" / "data" / "train.csv").is_file()
+    assert "tensorboard --logdir results\n" in result.stderr and "video-vae status --watch\n" in result.stderr
     assert not (checkout / "results").exists() and not (checkout / ".snakemake").exists()
 
     moved = parent.rename(parent.with_name("else where"))
     planned = _run(moved / "my project", "-n")
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert "prepare_manifest" not in jobs(planned.stdout + planned.stderr)
+    assert "tensorboard" not in planned.stdout + planned.stderr
     write_video(moved / "clips" / "three.mp4", frames=20)
     planned = _run(moved / "my project", "-n")
     assert jobs(planned.stdout + planned.stderr)["prepare_manifest"] == 1
