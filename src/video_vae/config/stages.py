@@ -51,8 +51,13 @@ class Stage(Settings):
     """Largest norm of the gradient; null does not clip."""
     ema_decay: Share | None = None
     """Decay of the averaged weights; null keeps none, otherwise they are the ones evaluated and exported."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Autocast of the nets; norms, losses and LPIPS are always fp32."""
+    precision: Literal["fp32", "tf32", "bf16"] = "bf16"
+    """bf16: autocast of the nets; norms and losses stay fp32. tf32: fp32, its products rounded to 10 bits on GPUs (as
+    LPIPS' are with bf16)."""
+    compile: bool = False
+    """Compile the nets (torch.compile): faster steps, minutes at the first one of each clip length."""
+    channels_last: bool = False
+    """Keep the nets' weights with channels last: the layout that tensor cores read."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     shard_optimizer: bool = False

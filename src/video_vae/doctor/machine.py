@@ -26,6 +26,8 @@ DISK_GB, DISK_NEEDED_GB = 20.0, 1.0
 MEMORY_GB = 6.0
 """Memory that the demo needs at its largest, with room."""
 TIMEOUT_SECONDS = 4.0
+CUDNN_MENDED = 91500
+"""First cuDNN with which torch 2.9.1 computes 3-D convolutions of half precision by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,21 @@ def _import_problem(name: str) -> str:
     return ""
 
 
+def conv3d_problem(torch_version: str, cudnn: int | None) -> str | None:
+    """Say what is wrong with a pair of torch and cuDNN (9.10.2 is 91002), or None where nothing is known.
+
+    torch 2.9.0 does 3-D convolutions of half precision without cuDNN, in many times the memory; 2.9.1 does so where
+    cuDNN is older than 9.15 (pytorch/pytorch, issue 166643).
+    """
+    first, second = torch_version.startswith("2.9.0"), torch_version.startswith("2.9.1")
+    if not first and (not second or (cudnn or 0) >= CUDNN_MENDED):
+        return None
+    return (
+        f"torch {torch_version} with cuDNN {cudnn} takes many times the memory for 3-D convolutions in bf16; "
+        "take torch 2.10 or newer, or 2.9.1 with cuDNN 9.15 or newer"
+    )
+
+
 def check_gpu() -> Iterator[Check]:
     """Check whether torch can use a GPU; nothing needs one."""
     if _import_problem("torch"):
@@ -76,6 +93,8 @@ def check_gpu() -> Iterator[Check]:
             half = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16: set precision fp32"
             text = f"{index}: {properties.name}, {properties.total_memory / 1e9:.0f} GB, {half}"
             yield Check(name="GPU", state="ok", text=text)
+        if problem := conv3d_problem(torch.__version__, torch.backends.cudnn.version()):
+            yield Check(name="GPU", state="note", text=problem)
     elif shutil.which("nvidia-smi"):
         text = f"there is a driver, but torch {torch.__version__} finds no GPU; update it to CUDA {torch.version.cuda}"
         yield Check(name="GPU", state="note", text=text)

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from video_vae.files import atomic_path, remove_written
 from video_vae.foreign import RECORD_TRAITS, raise_if_foreign
 from video_vae.models.video import VideoAutoencoderKL
@@ -41,6 +43,7 @@ def export(
     check_places(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / RECORD).unlink(missing_ok=True)
+    vae.to(memory_format=torch.contiguous_format)
     save_model(vae, output / (MODEL if average is None else RAW_MODEL))
     if average is None:
         remove_written(output / RAW_MODEL, (CONFIG, WEIGHTS))

@@ -85,7 +85,8 @@ class Optimization:
         tensors = {f"model.{name}": value.detach() for name, value in self.parameters.items()}
         if self.average is not None:
             tensors |= {f"ema.{name}": value for name, value in self.average.averages.items()}
-        return tensors | optimizer_tensors(self.optimizer.state_dict(), list(self.parameters))
+        tensors |= optimizer_tensors(self.optimizer.state_dict(), list(self.parameters))
+        return {name: value.contiguous() for name, value in tensors.items()}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:

@@ -23,6 +23,7 @@ from video_vae.models.video import VideoAutoencoderKL
 from video_vae.provenance import fingerprint, sha256_path
 from video_vae.training.datasets import LatentSource, PixelSource, Source
 from video_vae.training.plan import StagePlan, epochs_of, steps_of
+from video_vae.training.speed import apply_options
 from video_vae.training.step import StageLoss
 from video_vae.training.trainer import Task
 from video_vae.training.validation import Validator, windows
@@ -37,6 +38,8 @@ FREE_SETTINGS = frozenset(
     {
         "micro_batch",
         "gradient_checkpointing",
+        "compile",
+        "channels_last",
         "shard_optimizer",
         "non_finite",
         "validate_every",
@@ -103,6 +106,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     )
     if stage.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
+    apply_options(vae, stage)
     if stage.precision == "bf16" and not computes_bf16(ranks.device):
         said = "%s: this processor emulates bf16, many times slower than fp32; set stages.%s.precision: fp32"
         log.warning(said, name, name)

@@ -1,8 +1,7 @@
-"""Where the time of a step goes, what memory it takes, and when to stop."""
+"""Where the time of a step goes, and when to stop."""
 
 from __future__ import annotations
 
-import resource
 import signal
 import time
 from collections import defaultdict
@@ -44,13 +43,6 @@ class Stopwatch:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """Return the peak so far in GB: of the GPU's tensors, or of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 class StopRequest:

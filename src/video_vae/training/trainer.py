@@ -24,10 +24,12 @@ from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agre
 from video_vae.training.checkpoint import CheckpointStore, State
 from video_vae.training.datasets import Ahead, Batch, Source, read_batch
 from video_vae.training.journal import Journal
+from video_vae.training.memory import out_of_memory_named, peak_memory_gb
+from video_vae.training.operations import Speedometer
 from video_vae.training.optimization import Optimization
 from video_vae.training.plan import StagePlan, epochs_of
 from video_vae.training.step import Draws, StageLoss
-from video_vae.training.timing import StopRequest, Stopwatch, peak_memory_gb
+from video_vae.training.timing import StopRequest, Stopwatch
 from video_vae.training.validation import Validator
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ class Trainer:
         # With more than two ranks the order of a sum depends on DDP's buckets, which it lays out anew after the first
         # backward pass. One pass that is thrown away makes a resumed training start with the same ones.
         self._settled = ranks.world_size <= 2
+        self._speed = Speedometer(task.loss, ranks.device) if ranks.device.type == "cuda" and ranks.is_main else None
 
     def _wrapped(self) -> torch.nn.Module:
         if not self.ranks.is_distributed:
@@ -205,7 +208,7 @@ class Trainer:
         for start in starts:
             rows = slice(start, start + self.micro)
             data = batch.data[rows].to(self.ranks.device, non_blocking=True)
-            with self._unsynced() if start != starts[-1] else nullcontext():
+            with self._unsynced() if start != starts[-1] else nullcontext(), self._memory_named(data):
                 result = self.model(data, batch.latents, batch.images, self._draws(batch.step, self.positions[rows]))
                 self._clock.mark("forward")
                 (result["loss"] / len(starts)).backward()
@@ -216,6 +219,10 @@ class Trainer:
             first = self.positions[start]
             losses[first : first + self.micro] = result["loss"].detach()
         return losses, parts
+
+    def _memory_named(self, data: Tensor) -> AbstractContextManager[None]:
+        """Say which clips did not fit into memory, and which settings to change."""
+        return out_of_memory_named(f"{self.task.name}, step {self.counters.step + 1}", data, self.stage)
 
     def _unsynced(self) -> AbstractContextManager[None]:
         if isinstance(self.model, DistributedDataParallel):
@@ -298,14 +305,18 @@ class Trainer:
 
     def _record(self, batch: Batch, agreed: Agreed, norm: float, rate: float) -> dict[str, Any]:
         seconds = self._clock.read()
+        spent = max(1e-9, sum(seconds.values()))
         frames = self.stage.global_batch * batch.data.shape[2]
+        draws = self._draws(batch.step, self.positions)
+        speed = {} if self._speed is None else self._speed.read(batch.data, batch.latents, batch.images, draws, spent)
         return {
             **agreed.parts,
             "grad_norm": norm,
             "lr": rate,
             "frames": frames,
             "images": batch.images,
-            "frames_per_s": frames / max(1e-9, sum(seconds.values())),
+            "frames_per_s": frames / spent,
+            **speed,
             **{f"{name}_s": seconds.get(name, 0.0) for name in ("data", "forward", "backward", "optimizer")},
             "memory_gb": peak_memory_gb(self.ranks.device),
         }
