@@ -111,6 +111,7 @@ def test_rfvd_of_folders(clips: Path, net: nn.Module) -> None:
     assert (entry["name"], entry["samples"], entry["left_out"]) == ("rfvd_n3_f10_s1", 3, 1)
     assert entry["features"] == f"torchscript:{sha256_file(clips / 'net.pt')[:8]}" and entry["dimensions"] == 6
     assert found["conditions"]["fvd_sha256"] == sha256_file(clips / "net.pt")
+    assert any("3 samples: FVD comes out too high below 256" in text for text in found["warnings"])
     sides = []
     for frames, shifted in zip(bikes(), (False, True), strict=True):
         whole = np.concatenate([frames, frames[::-1]] * 2)

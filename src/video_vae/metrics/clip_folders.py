@@ -181,6 +181,7 @@ def _write(
         for variant, value in summarize_fvd(outcome.features, net, args.sample_rate).items():
             summary["variants"][variant]["rfvd"] = value
             summary["warnings"] += [f"{variant}: no rFVD, {value['reason']}"] if value["reason"] else []
+            summary["warnings"] += [f"{variant}: rFVD of {value['warning']}"] if value["warning"] else []
     if args.output is not None:
         write_json_atomic(args.output, summary)
     if args.output_dir is not None:

@@ -30,6 +30,8 @@ from video_vae.weights.tensors import not_finite
 SIDE = 224
 """Side of the square that the feature net sees: the shorter side resized, the centre cropped."""
 OPTIONS = {"rescale": False, "resize": False, "return_features": True}
+USUAL_SAMPLES = 256
+"""Samples below which the estimate of a distance is far too high: a covariance of 400 dimensions needs many."""
 Features = NDArray[np.float64]
 """Features of samples, (N, D)."""
 
@@ -153,6 +155,7 @@ def summarize_fvd(clips: Sequence[ClipFeatures], net: FeatureNet, stride: int) -
             "name": f"rfvd_n{samples}_f{net.frames}_s{stride}",
             "value": distance,
             "reason": None if samples > 1 else _too_few(samples, mine, net),
+            "warning": _biased(samples) if 1 < samples < USUAL_SAMPLES else None,
             "samples": samples,
             "frames": net.frames,
             "stride": stride,
@@ -161,6 +164,12 @@ def summarize_fvd(clips: Sequence[ClipFeatures], net: FeatureNet, stride: int) -
             "left_out": len(mine) - len(chosen),
         }
     return result
+
+
+def _biased(samples: int) -> str:
+    return (
+        f"{samples} samples: FVD comes out too high below {USUAL_SAMPLES}; compare with the same number of samples only"
+    )
 
 
 def _too_few(samples: int, clips: Sequence[ClipFeatures], net: FeatureNet) -> str:

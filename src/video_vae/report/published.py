@@ -15,12 +15,15 @@ class Published:
     model: str
     data: str
     psnr: float
-    ssim: float
+    ssim: float | None = None
     lpips: float | None = None
     fvd: float | None = None
     note: str = ""
+    """Whose figure it is, where it is not `SOURCE`, and of what clips."""
 
 
+VIDTOK = "VidTok's README: 30 videos, 30 fps, 256x256"
+VIDEOVAE = "VideoVAE+ paper (arXiv 2412.17805)"
 PUBLISHED: tuple[Published, ...] = (
     Published(model="Open-Sora 1.2 VAE", data="WebVid-10M", psnr=31.14, ssim=0.8572, lpips=0.1001, fvd=475.2),
     Published(model="Open-Sora 1.2 VAE", data="Panda-70M", psnr=31.37, ssim=0.8973, lpips=0.0662, fvd=298.5),
@@ -34,4 +37,26 @@ PUBLISHED: tuple[Published, ...] = (
     Published(model="WF-VAE-L", data="Panda-70M", psnr=32.10, ssim=0.9142, lpips=0.0411, fvd=146.2),
     Published(model="SD-VAE, each frame (1x8x8)", data="WebVid-10M", psnr=30.19, ssim=0.8377, lpips=0.0568, fvd=284.9),
     Published(model="SD-VAE, each frame (1x8x8)", data="Panda-70M", psnr=30.46, ssim=0.8896, lpips=0.0395, fvd=183.0),
+    Published(
+        model="VidTok, causal",
+        data="MCL-JCV",
+        psnr=29.64,
+        ssim=0.852,
+        lpips=0.114,
+        fvd=194.2,
+        note=f"{VIDTOK}, 17 frames",
+    ),
+    Published(
+        model="VidTok, noncausal",
+        data="MCL-JCV",
+        psnr=30.60,
+        ssim=0.876,
+        lpips=0.098,
+        fvd=157.9,
+        note=f"{VIDTOK}, 16 frames",
+    ),
+    Published(model="VidTok, noncausal", data="WebVid", psnr=30.25, lpips=0.0645, note=VIDEOVAE),
+    Published(model="VideoVAE+, with text", data="WebVid", psnr=30.35, lpips=0.053, note=VIDEOVAE),
+    Published(model="Open-Sora 1.2 VAE", data="WebVid", psnr=29.38, lpips=0.124, note=VIDEOVAE),
+    Published(model="Open-Sora 1.2 VAE", data="a set of large motion", psnr=27.76, note=f"{VIDEOVAE}; its best there"),
 )
