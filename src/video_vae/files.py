@@ -18,6 +18,7 @@ from pathlib import Path
 
 from video_vae.errors import UserError
 from video_vae.foreign import raise_if_foreign, traits_of
+from video_vae.tar_members import TarProblem, file_of, find
 
 HELD = ".held"
 """File in a scratch folder that its process keeps locked, so that others see whether it still lives."""
@@ -65,7 +66,7 @@ def absence(path: str | Path) -> str:
 
     Such as `does not exist (looked in /work); did you mean clips/cats?`.
     """
-    place = Path(path)
+    place = file_of(path)
     try:
         place.stat()
     except OSError as error:
@@ -76,7 +77,13 @@ def absence(path: str | Path) -> str:
         where = "" if place.is_absolute() else f" (looked in {Path.cwd()})"
         return f"does not exist{where}{_meant(place)}"
     allowed = os.access(place, os.R_OK | os.X_OK if place.is_dir() else os.R_OK)
-    return "" if allowed else "may not be read by this user"
+    if not allowed:
+        return "may not be read by this user"
+    try:
+        find(path)
+    except TarProblem as problem:
+        return f"cannot be read: {problem.detail}"
+    return ""
 
 
 def _meant(lost: Path) -> str:

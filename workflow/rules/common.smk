@@ -3,6 +3,7 @@
 from video_vae.config import STAGES, load_merged, parse_config, runs, slices
 from video_vae.config.files import read_settings, retyped
 from video_vae.errors import UserError
+from video_vae.tar_members import file_of
 from video_vae.weights.files import find_model
 
 # Every job's record names what its settings were cut from: config files, and what --config changes in them.

@@ -3,7 +3,7 @@
 
 rule prepare_manifest:
     input:
-        sources=lambda wildcards: local(list(RUNS[wildcards.experiment].data.sources)),
+        sources=lambda wildcards: local([str(file_of(source)) for source in RUNS[wildcards.experiment].data.sources]),
         packages=lambda wildcards: package_listings(wildcards.experiment),
     output:
         # Also writes rejected.csv, which is no output here: it stays where too little is left and the rule fails.

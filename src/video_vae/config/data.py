@@ -88,7 +88,7 @@ class Data(Settings):
     """Which clips and images, and how they are seen."""
 
     sources: tuple[LocalPath, ...] = ()
-    """Folders to scan, files, folders of numbered frames, or lists of clips (CSV, parquet, JSON, text)."""
+    """Folders to scan, files, tar shards, folders of numbered frames, or lists of clips (CSV, parquet, JSON, text)."""
     columns: Columns = Columns()
     """Names of the columns in those lists, where they are not the usual ones."""
     root: PathText | None = None

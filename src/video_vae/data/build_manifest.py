@@ -20,12 +20,13 @@ from typing import Any
 from video_vae.config import Columns, Data, load_config
 from video_vae.config.types import PACKAGE_FILES
 from video_vae.data.candidates import REJECTED, Candidate, Found, Rejected, rejections
-from video_vae.data.content import MediaError, Reason
+from video_vae.data.content import MediaError, Reason, extent_of
 from video_vae.data.decord_reader import is_installed
 from video_vae.data.parts import frames_of, seconds_of
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
 from video_vae.data.sampling import Sampling
+from video_vae.data.shards import is_shard
 from video_vae.data.sources import collect
 from video_vae.data.split import assign_split, cut_segments, neighbours_warning
 from video_vae.data.table import COLUMNS, SAFE_ID, Clip, write_rows, write_table
@@ -33,6 +34,7 @@ from video_vae.data.video import MediaInfo
 from video_vae.errors import UserError, one_line
 from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, run_record, write_json_atomic
+from video_vae.tar_members import member_of
 
 log = logging.getLogger(__name__)
 
@@ -172,9 +174,16 @@ def _clip(candidate: Candidate, outcome: Outcome, data: Data) -> Clip | Rejected
         step=None if info.fps is None else Sampling.of(data).step(info.fps),
         seconds=seconds_of(start, count, info),
         reader="pyav" if info.reader == "decord" and data.reader == "pyav" else info.reader,
+        **_place(candidate.path),
     )
     problem = _unfit(clip, data)
     return Rejected(path=clip.path, reason=problem[0], detail=problem[1]) if problem else clip
+
+
+def _place(path: str) -> dict[str, int]:
+    """Say where a file lies in its tar shard."""
+    extent = extent_of(path)
+    return {} if extent is None else {"offset": extent.start, "bytes": extent.size}
 
 
 def _handling(info: MediaInfo, data: Data) -> Sequence[str]:
@@ -226,9 +235,15 @@ def _name_clips(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def _readable(clip: Clip, is_part: bool) -> str:
-    plain = unicodedata.normalize("NFKD", Path(clip.path).stem).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", _stem(clip.path)).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)[:_SLUG_LENGTH].strip("-._") or "clip"
     return f"{slug}_f{clip.start_frame:06d}" if is_part or clip.start_frame else slug
+
+
+def _stem(path: str) -> str:
+    """Return what a file is called without its folder, its shard and its ending."""
+    inside = member_of(path)
+    return Path(path if inside is None else inside[1]).stem
 
 
 def _nothing_usable(rejected: Sequence[Rejected], skipped: int) -> str:
@@ -250,7 +265,8 @@ def _reasons(rejected: Sequence[Rejected]) -> str:
 
 def _listings(data: Data, packages_dir: Path) -> list[Path]:
     """List the files that say which clips there are: tables, and what the fetched packages hold."""
-    tables = [path for path in (Path(source).expanduser() for source in data.sources) if path.is_file()]
+    sources = (Path(source).expanduser() for source in data.sources)
+    tables = [path for path in sources if path.is_file() and not is_shard(path)]
     packages = [packages_dir / name / PACKAGE_FILES for name in data.packages]
     return tables + [path for path in packages if path.is_file()]
 

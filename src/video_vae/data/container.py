@@ -13,7 +13,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from video_vae.data.content import MediaError, check_size, message
+from video_vae.data.content import MediaError, check_size, extent_of, message
+from video_vae.tar_members import byte_size, open_bytes
 
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 """FFmpeg's name for MP4 and its relatives."""
@@ -27,10 +28,15 @@ _LISTS = frozenset({"concat", "concatf", "dash", "hls", "image2", "imf", "sdp", 
 @contextmanager
 def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the first moving picture of a file, for one thread (many files are read at once)."""
+    extent = extent_of(path)
+    name, protocols = f"file:{path}", "file"
+    if extent is not None:  # FFmpeg's own window of a file: as fast as the file itself
+        end = extent.start + extent.size
+        name, protocols = f"subfile,,start,{extent.start},end,{end},,:file:{extent.shard}", "subfile,file"
     try:
         # `file:` and the list of protocols: a name or a playlist must not make FFmpeg open something else
-        options = {"protocol_whitelist": "file"}
-        container = av.open(f"file:{path}", metadata_errors="replace", options=options)
+        options = {"protocol_whitelist": protocols}
+        container = av.open(name, metadata_errors="replace", options=options)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise _unopened(path, f"cannot be opened as a video: {message(error)}") from None
     with container:
@@ -57,15 +63,15 @@ def _first_picture(path: str | Path, container: InputContainer) -> VideoStream:
 
 
 def _unopened(path: str | Path, detail: str) -> MediaError:
-    if _lacks_end(Path(path)):
+    if _lacks_end(path):
         return MediaError("truncated", "the file ends before the index of its frames")
     return MediaError("unreadable", detail)
 
 
-def _lacks_end(path: Path) -> bool:
+def _lacks_end(path: str | Path) -> bool:
     """Tell whether an MP4 or MOV file stops inside a box or without its `moov` box."""
-    size, place, boxes = path.stat().st_size, 0, []
-    with path.open("rb") as stream:
+    size, place, boxes = byte_size(path), 0, []
+    with open_bytes(path) as stream:
         while place + 8 <= size:
             stream.seek(place)
             header = stream.read(16)

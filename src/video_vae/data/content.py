@@ -7,6 +7,7 @@ from typing import Literal
 
 from video_vae.data.table import Clip
 from video_vae.errors import UserError
+from video_vae.tar_members import Extent, TarProblem, find, member_of
 
 Reason = Literal[
     "unreadable", "truncated", "damaged", "too short", "too small", "duplicate", "missing", "changed", "outside"
@@ -36,6 +37,10 @@ class MediaError(Exception):
 
 def check_exists(path: str | Path) -> None:
     """Raise a MediaError that says why, unless `path` is a file with content."""
+    if member_of(path) is not None:
+        extent = extent_of(path)
+        _check_content(extent.size if extent else 0)
+        return
     file = Path(path)
     try:
         size = file.stat().st_size
@@ -45,8 +50,24 @@ def check_exists(path: str | Path) -> None:
         raise MediaError("unreadable", message(error)) from None
     if not file.is_file():
         raise MediaError("unreadable", "not a file")
+    _check_content(size)
+
+
+def _check_content(size: int) -> None:
     if size == 0:
         raise MediaError("unreadable", "empty file (0 bytes)")
+
+
+def extent_of(path: str | Path) -> Extent | None:
+    """Find the bytes of a member of a tar shard; None where a path is that of a file.
+
+    Raises:
+        MediaError: if the shard or the member is missing, or cannot be used.
+    """
+    try:
+        return find(path)
+    except TarProblem as problem:
+        raise MediaError(problem.reason, problem.detail) from None
 
 
 def check_size(width: int, height: int) -> None:

@@ -18,6 +18,7 @@ from video_vae.data.content import MediaError, message
 from video_vae.data.frames import iterate_frames
 from video_vae.data.index import video_index
 from video_vae.data.pixels import Frames
+from video_vae.tar_members import member_of
 
 WINDOW = 5
 """Frames compared at each place."""
@@ -36,6 +37,8 @@ def reads_exactly(path: str | Path) -> bool:
     Raises:
         MediaError: if the file is missing or the reference reader cannot decode it.
     """
+    if member_of(path) is not None:  # it opens nothing but files
+        return False
     index = video_index(path)
     if not index.plain or not is_installed():
         return False

@@ -16,6 +16,7 @@ from video_vae.data.container import opened
 from video_vae.data.content import MediaError, check_exists, check_size, message
 from video_vae.data.pixels import Frames, Handling, to_rgb
 from video_vae.data.tone import HLG, PQ
+from video_vae.tar_members import open_bytes
 
 ANIMATED_SUFFIXES = frozenset({".apng", ".avif", ".png", ".webp"})
 """Images that may hold a moving picture, which is then read as a video. GIFs are read as videos too, by FFmpeg."""
@@ -58,7 +59,7 @@ def is_still_gif(path: str | Path) -> bool:
     if Path(path).suffix.lower() != ".gif":
         return False
     try:
-        with Image.open(path) as image:
+        with open_bytes(path) as stream, Image.open(stream) as image:
             return getattr(image, "n_frames", 1) == 1
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
@@ -133,19 +134,19 @@ def iterate_animation(path: str | Path, indices: Sequence[int]) -> Iterator[Fram
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        with open_bytes(path) as stream, Image.open(stream) as image:
             check_size(*image.size)
             yield image
     except UnidentifiedImageError:
-        raise MediaError("unreadable", _unidentified(Path(path))) from None
+        raise MediaError("unreadable", _unidentified(path)) from None
     except Image.DecompressionBombError as error:
         raise MediaError("unreadable", str(error)) from None
     except (OSError, RuntimeError, ValueError, SyntaxError) as error:
         raise MediaError("truncated" if "truncated" in str(error) else "unreadable", message(error)) from None
 
 
-def _unidentified(path: Path) -> str:
-    with path.open("rb") as stream:
+def _unidentified(path: str | Path) -> str:
+    with open_bytes(path) as stream:
         head = stream.read(12)
     if head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS:
         return UNREAD_SUFFIXES[".heic"]
@@ -221,7 +222,7 @@ def _eight_bits(image: Image.Image, *, inverted: bool) -> Image.Image:
 
 def _is_hdr(path: str | Path) -> bool:
     """Tell whether an AVIF or PNG says that its colours are PQ or HLG."""
-    with Path(path).open("rb") as stream:
+    with open_bytes(path) as stream:
         head = stream.read(_HEAD)
     transfer = 0
     if head[4:8] == b"ftyp" and b"colrnclx" in head:

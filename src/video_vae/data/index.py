@@ -17,9 +17,10 @@ from pathlib import Path
 from av.video.stream import VideoStream
 
 from video_vae.data.container import MATROSKA, MOV, Decoder, opened
-from video_vae.data.content import MediaError
+from video_vae.data.content import check_exists
 from video_vae.data.packets import Packet, read_packets
 from video_vae.data.rates import frame_rate, shortfall
+from video_vae.tar_members import file_of
 
 _SEEKABLE = frozenset({"avi", "flv", MATROSKA, MOV, "mpegts"})
 # containers whose time stamps are the same after a seek; others are decoded from the start
@@ -74,10 +75,8 @@ def video_index(path: str | Path) -> VideoIndex:
     Raises:
         MediaError: if it is missing or cannot be opened.
     """
-    try:
-        status = Path(path).stat()
-    except OSError:
-        raise MediaError("missing", "no such file") from None
+    check_exists(path)
+    status = file_of(path).stat()
     return _scan(str(path), status.st_size, status.st_mtime_ns)
 
 
@@ -88,7 +87,7 @@ def _scan(path: str, size: int, changed: int) -> VideoIndex:
     with opened(path) as (container, stream):
         found = read_packets(container, stream)
         packets, name = found.packets, container.format.name
-        problem = found.problem or shortfall(Path(path), container, stream, packets)
+        problem = found.problem or shortfall(path, container, stream, packets)
         lead = next((place for place, packet in enumerate(packets) if packet.marked), 0)
         stamps = tuple(sorted(packet.pts for packet in packets[lead:] if packet.shown and packet.pts is not None))
         index = VideoIndex(

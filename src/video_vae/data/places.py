@@ -13,6 +13,7 @@ from pathlib import Path
 from video_vae.config.types import address_scheme
 from video_vae.data.frame_folders import is_frame_folder
 from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_vae.tar_members import find, member_of
 
 _ENDINGS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 ENDINGS = (*_ENDINGS, *sorted(VIDEO_SUFFIXES - set(_ENDINGS)))
@@ -78,6 +79,8 @@ def leaves_folder(given: str) -> bool:
 
 def _holds_clip(path: Path) -> bool:
     try:
+        if member_of(path) is not None:
+            return find(path) is not None
         return path.is_file() or (path.is_dir() and is_frame_folder(path))
     except (OSError, ValueError):  # such as a name that is too long
         return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.files import atomic_path
+from video_vae.tar_members import file_of
 
 PROBED = "files.jsonl"
 """File beside the manifest."""
@@ -28,7 +29,7 @@ def stamp(path: str | Path) -> list[int] | None:
     sum and the latest of what it holds. None where there is no such file.
     """
     try:
-        status = Path(path).stat()
+        status = file_of(path).stat()
         inner = [entry.stat() for entry in os.scandir(path)] if stat.S_ISDIR(status.st_mode) else []
     except OSError:
         return None

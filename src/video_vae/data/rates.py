@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 from av.container import InputContainer
@@ -12,6 +11,7 @@ from av.video.stream import VideoStream
 
 from video_vae.data.container import MATROSKA, MOV
 from video_vae.data.packets import Packet
+from video_vae.tar_members import byte_size, open_bytes
 
 SLOWEST, FASTEST = 0.1, 1000.0
 """Frames a second that a video may have; beyond, its time stamps are wrong."""
@@ -67,7 +67,7 @@ def _spent(steps: Sequence[tuple[float, int]]) -> tuple[float, int]:
     return sum(seconds for seconds, _ in kept), sum(frames for _, frames in kept)
 
 
-def shortfall(path: Path, container: InputContainer, stream: VideoStream, packets: Sequence[Packet]) -> str:
+def shortfall(path: str, container: InputContainer, stream: VideoStream, packets: Sequence[Packet]) -> str:
     """Say how much less than announced a file holds, or return an empty text."""
     if container.format.name == MOV:
         announced, present = len(stream.index_entries), len(packets)
@@ -91,9 +91,9 @@ def shortfall(path: Path, container: InputContainer, stream: VideoStream, packet
     return ""
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(path: str) -> bool:
     """Tell whether a Matroska file holds as many bytes as its segment announces."""
-    with path.open("rb") as stream:
+    with open_bytes(path) as stream:
         head = stream.read(_HEAD_BYTES)
     place = head.find(_SEGMENT) + len(_SEGMENT)
     if place < len(_SEGMENT) or place >= len(head) or not head[place]:
@@ -101,7 +101,7 @@ def _is_whole(path: Path) -> bool:
     width = 9 - head[place].bit_length()
     size = int.from_bytes(head[place : place + width], "big") - (1 << 7 * width)
     unknown = size == (1 << 7 * width) - 1
-    return unknown or place + width + size <= path.stat().st_size
+    return unknown or place + width + size <= byte_size(path)
 
 
 def _seconds(clock: str) -> float:

@@ -20,7 +20,7 @@ JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 CSV_SUFFIXES = frozenset({".csv", ".tsv"})
 TABLE_SUFFIXES = CSV_SUFFIXES | {".parquet"} | JSON_SUFFIXES | PLAIN_SUFFIXES
 """How names of files end that list clips."""
-OTHER_SUFFIXES = frozenset({".arrow", ".db", ".feather", ".gz", ".h5", ".ods", ".pkl", ".sqlite", ".tar", ".xls"})
+OTHER_SUFFIXES = frozenset({".arrow", ".db", ".feather", ".gz", ".h5", ".ods", ".pkl", ".sqlite", ".xls"})
 OTHER_SUFFIXES |= frozenset({".bz2", ".m3u", ".m3u8", ".xlsx", ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst"})
 """How names of lists and archives end that are not read."""
 KEY = "(key)"

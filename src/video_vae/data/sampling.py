@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from video_vae.config import Data
+from video_vae.data.identity import know_place
 from video_vae.data.table import Clip
 from video_vae.data.times import frame_times
 
@@ -82,6 +83,7 @@ def clip_seconds(clip: Clip) -> float:
 def _by_time(clip: Clip, fps: float, count: int, interval: int) -> NDArray[np.int32]:
     """Return the frame nearest to each moment of a clip."""
     rate = Fraction(fps).limit_denominator(MAX_DENOMINATOR)
+    know_place(clip)
     known = frame_times(clip.path)
     end = clip.start_frame + clip.num_frames
     if known is None or len(known.stamps) < end:

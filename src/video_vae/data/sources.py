@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from video_vae.config import Columns
@@ -16,10 +17,12 @@ from video_vae.data.images import UNREAD_SUFFIXES
 from video_vae.data.listing import ClipList
 from video_vae.data.places import Places
 from video_vae.data.rows import OTHER_SUFFIXES, TABLE_SUFFIXES
+from video_vae.data.shards import is_shard, shard_items
 from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.errors import UserError
 from video_vae.files import absence, spellings, walk
 from video_vae.progress import progress
+from video_vae.tar_members import COMPRESSED, file_of, member_of, packer_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +76,12 @@ def _add_source(found: Found, source: str, packages_dir: Path, columns: Columns)
         _scan_folder(found, path)
     elif lost := absence(path):
         raise UserError(f"data.sources: {source} {lost}; correct the path")
-    elif path.suffix.lower() in TABLE_SUFFIXES:
+    elif is_shard(path):
+        _add_shard(found, path, listed=True)
+    elif COMPRESSED.search(path.name):
+        cure = f"; {packer_of(path) or 'gunzip'} it and name the .tar file"
+        raise UserError(f"data.sources: {source} is a compressed shard, which cannot be read at random{cure}")
+    elif path.suffix.lower() in TABLE_SUFFIXES and member_of(path) is None:
         return _read_list(found, path, packages_dir, columns)
     elif path.suffix.lower() in OTHER_SUFFIXES:
         raise UserError(
@@ -116,10 +124,30 @@ def _scan_folder(found: Found, folder: Path) -> None:
         names += [os.path.join(parent, name) for name in files]  # noqa: PTH118 (raw names)
     for name in sorted(names):
         suffix = Path(name).suffix.lower()
-        if Path(name).name.startswith(".") or suffix not in _NAMED_SUFFIXES:
+        if Path(name).name.startswith(".") or (suffix not in _NAMED_SUFFIXES and not _is_archive(name)):
             found.skipped += 1
+        elif _is_archive(name):
+            _add_shard(found, Path(name), listed=False)
         else:
             _add_file(found, Candidate(path=name))
+
+
+def _is_archive(name: str) -> bool:
+    return is_shard(Path(name)) or COMPRESSED.search(name) is not None
+
+
+def _add_shard(found: Found, shard: Path, *, listed: bool) -> None:
+    """Add what a tar shard holds, or why it cannot be used; a compressed one cannot."""
+    if printable(str(shard)) != str(shard):
+        _add_file(found, Candidate(path=str(shard)))  # refused as any such name
+        return
+    for item in shard_items(shard, listed=listed):
+        if item is None:
+            found.skipped += 1
+        elif isinstance(item, Rejected):
+            found.rejected.append(replace(item, path=printable(item.path)))
+        else:
+            _add_file(found, item)
 
 
 def _add_file(found: Found, candidate: Candidate) -> None:
@@ -143,4 +171,4 @@ def _add_file(found: Found, candidate: Candidate) -> None:
 
 
 def _within(path: str, root: Path) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(root)
+    return Path(os.path.realpath(file_of(path))).is_relative_to(root)

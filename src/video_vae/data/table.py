@@ -56,9 +56,15 @@ class Clip:
     """How long the clip is shown, in seconds; None for an image, and in tables of earlier versions."""
     reader: Reader = "pyav"
     """What reads the file; `decord` only where it was found to give the same frames as PyAV."""
+    offset: int | None = None
+    """First byte of the file in its tar shard (`path` is `shard.tar::name`); None where it is a file of its own."""
+    bytes: int | None = None
+    """Length of the file in its tar shard, in bytes, likewise."""
 
 
-COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Clip))
+_IN_SHARDS = ("offset", "bytes")
+"""Columns that are written where any clip lies in a tar shard."""
+COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Clip) if field.name not in _IN_SHARDS)
 _OPTIONAL = frozenset({"handling", "step", "seconds", "reader"})
 """Columns that the tables of earlier versions lack."""
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
@@ -128,6 +134,8 @@ def _clip(row: dict[str, str], where: str) -> Clip:
     try:
         for name in _INTEGERS:
             values[name] = int(row[name])
+        for name in _IN_SHARDS:
+            values[name] = int(row[name]) if row.get(name) else None
         for name in _MEASURED:
             values[name] = float(row[name]) if row.get(name) else None
         values["aspect_ratio"] = float(row["aspect_ratio"])
@@ -151,6 +159,9 @@ def _impossible(values: dict[str, Any]) -> str:
     for name in _INTEGERS:
         if not (0 if name == "start_frame" else 1) <= values[name] < MAX:
             return f"{name} is {values[name]}, which no file has"
+    for name in _IN_SHARDS:
+        if not 0 <= (values[name] or 0) < MAX:
+            return f"{name} is {values[name]}, which no shard has"
     measured = {name: 1.0 if values[name] is None else values[name] for name in _MEASURED}
     rates = {**measured, "aspect_ratio": values["aspect_ratio"]}
     wrong = next((name for name, value in rates.items() if not (math.isfinite(value) and value > 0)), "")
@@ -159,7 +170,14 @@ def _impossible(values: dict[str, Any]) -> str:
 
 def write_table(path: str | Path, clips: Iterable[Clip]) -> None:
     """Write a table of clips, whole or not at all; the same clips give the same bytes."""
-    write_rows(path, COLUMNS, ([_cell(name, getattr(clip, name)) for name in COLUMNS] for clip in clips))
+    rows = list(clips)
+    columns = columns_of(rows)
+    write_rows(path, columns, ([_cell(name, getattr(clip, name)) for name in columns] for clip in rows))
+
+
+def columns_of(clips: Iterable[Clip]) -> tuple[str, ...]:
+    """List the columns of a table of these clips."""
+    return (*COLUMNS, *_IN_SHARDS) if any(clip.offset is not None for clip in clips) else COLUMNS
 
 
 def _cell(name: str, value: object) -> str:

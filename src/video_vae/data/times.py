@@ -11,6 +11,7 @@ from pathlib import Path
 
 from video_vae.data.images import ANIMATED_SUFFIXES, probe_image
 from video_vae.data.index import video_index
+from video_vae.tar_members import file_of
 
 EVEN = 0.0011
 """Seconds by which frames may miss their places at an even rate: containers round to milliseconds."""
@@ -33,7 +34,7 @@ def frame_times(path: str | Path) -> FrameTimes | None:
     if Path(path).is_dir():
         return None
     if Path(path).suffix.lower() in ANIMATED_SUFFIXES:
-        return _animation(str(path), Path(path).stat().st_mtime_ns)
+        return _animation(str(path), file_of(path).stat().st_mtime_ns)
     index = video_index(path)
     stamps = index.stamps or index.ticks
     return FrameTimes(stamps=stamps, base=index.base) if stamps else None
