@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -21,12 +21,14 @@ class _Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
+        self.last = ""
 
     def write(self, text: str) -> int:
         """Take text."""
         line = text.strip()
-        if line:
+        if line and line != self.last:  # the last one is shown again when the bar is closed
             self.stream.write(f"{line}\n")
+            self.last = line
         return len(text)
 
     def flush(self) -> None:
@@ -34,7 +36,69 @@ class _Lines:
         self.stream.flush()
 
 
-class _Plain(tqdm):
+class Progress(tqdm):
+    """A bar whose estimate is of the work that is left: what came first had to load and to warm up, and counts nothing.
+
+    What an earlier run had done already is no speed of this one: it is passed over by `skip`.
+    """
+
+    _time: Callable[[], float]
+    _first: tuple[float, float] | None = None
+    """Time and count after the first piece of work."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Count the items as they are done."""
+        try:
+            for item in self.iterable:
+                yield item
+                self.update()
+        finally:
+            self.close()
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count what was done."""
+        if self.disable or self._first is not None:
+            return super().update(n)
+        self.n += 0 if n is None else n
+        now = self._time()
+        self._first = now, self.n
+        shown = now - self.last_print_t >= self.mininterval and now >= self.start_t + (self.delay or 0)
+        self.last_print_t, self.last_print_n = now, int(self.n)  # from here on is counted how fast it is
+        if shown:
+            self.refresh()
+        return shown
+
+    def skip(self, n: int) -> None:
+        """Count what need not be done."""
+        self.n += n
+        self.initial += n
+        if not self.disable:
+            self.last_print_n += n
+        if self._first is not None:
+            self._first = self._first[0], self._first[1] + n
+
+    @property
+    def format_dict(self) -> Any:
+        """Return what a line is made of: tqdm's own values, and the pace."""
+        values = dict(super().format_dict)
+        rate, done = values["rate"], self.total is not None and self.n >= self.total
+        if rate is None and self._first is not None and self.n > self._first[1]:
+            rate = (self.n - self._first[1]) / max(1e-9, self._time() - self._first[0])
+        elif rate is None:
+            rate = (self.n - self.initial) / max(1e-9, values["elapsed"]) if done else 0
+        values["pace"] = f", {pace(rate, self.unit)}" if rate else ""
+        values["rate"] = rate or (1.0 if done else 0)  # tqdm writes "?" for what is left at a rate of 0
+        return values
+
+
+def pace(rate: float, unit: str) -> str:
+    """Write a speed in units (a plural) per second with a number of 1 and more: 12.3 frames/s, 5.33 s per frame."""
+    if rate < 1:
+        return f"{1 / rate:.3g} s per {unit.removesuffix('s')}"
+    return f"{rate:.3g} {unit}/s" if rate < 100 else f"{rate:,.0f} {unit}/s"
+
+
+class _Plain(Progress):
     """Lines that come more seldom the longer it takes: the log of a day is read, and shown whole where a job fails.
 
     There is none with nothing done, and one at the end.
@@ -59,24 +123,28 @@ def progress(
     *,
     total: int | None = None,
     desc: str,
-    unit: str = "it",
+    unit: str = "steps",
     initial: int = 0,
     brief: bool = False,
-) -> tqdm[Any]:
+) -> Progress:
     """Wrap an iterable, or count calls of `.update()`; writes to stderr, `.close()` it or use it as a context.
 
-    `.set_postfix(loss=...)` adds figures behind the bar, `initial` is the count to start from (after a resume). What is
-    `brief` as a rule is shown only where it takes longer than two seconds (ten in a log file), and not when it is over.
+    `unit` is a plural. `.set_postfix(loss=...)` adds figures behind the bar, `initial` is the count to start from after
+    a resume. What is `brief` as a rule is shown only where it takes longer than two seconds (ten in a log file), and
+    not when it is over.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     common: dict[str, Any] = {"total": total, "desc": desc, "unit": unit, "initial": initial}
+    counted = "{n_fmt} {unit}, {elapsed} gone{pace}{postfix}"
+    if total:
+        counted = "{n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {elapsed} gone, {remaining} left{pace}{postfix}"
     if sys.stderr.isatty():
         delay = BRIEF_SECONDS if brief else 0.0
-        return tqdm(iterable, **common, dynamic_ncols=True, smoothing=0.1, delay=delay, leave=not brief)
-    counted = "{n_fmt} {unit}, {elapsed} gone"
-    if total:
-        counted = "{n_fmt}/{total_fmt} {unit} ({percentage:.0f} %), {elapsed} gone, {remaining} left"
+        form = "{desc}: {bar}| " + counted if total else "{desc}: " + counted
+        return Progress(
+            iterable, **common, dynamic_ncols=True, smoothing=0.1, delay=delay, leave=not brief, bar_format=form
+        )
     bar = _Plain(
         iterable,
         **common,
@@ -84,7 +152,7 @@ def progress(
         mininterval=PLAIN_SECONDS,
         miniters=1,
         delay=PLAIN_SECONDS if brief else AT_ONCE,
-        bar_format="{desc}: " + counted + ", {rate_fmt}{postfix}",
+        bar_format="{desc}: " + counted,
     )
     bar.brief = brief
     return bar

@@ -11,7 +11,7 @@ import termios
 
 import pytest
 
-from video_vae.progress import progress
+from video_vae.progress import pace, progress
 
 DAY = 86_400
 
@@ -29,8 +29,8 @@ def test_a_day_of_steps_is_a_few_hundred_lines(monkeypatch: pytest.MonkeyPatch) 
     bar.close()
     lines = written.getvalue().splitlines()
     assert 250 < len(lines) < 400
-    assert lines[1].startswith("steps: 20/86400") and lines[-1].startswith(
-        "steps: 86400/86400 it (100 %), 24:00:00 gone"
+    assert lines[1].startswith("steps: 21/86400") and lines[-1].startswith(
+        "steps: 86400/86400 steps (100 %), 24:00:00 gone"
     )
 
 
@@ -49,6 +49,44 @@ def test_what_is_brief_as_a_rule_says_nothing_where_it_is(capsys: pytest.Capture
     assert _lines(capsys) == []
 
 
+def _timed(monkeypatch: pytest.MonkeyPatch, *pieces: tuple[float, int], total: int, skipped: int = 0) -> list[str]:
+    """Return the lines of a job whose pieces take so many seconds for so many frames."""
+    written, clock = io.StringIO(), 0.0
+    monkeypatch.setattr(sys, "stderr", written)
+    bar = progress(total=total, desc="evaluate", unit="frames")
+    bar._time = lambda: clock
+    bar.start_t = bar.last_print_t = clock
+    bar.skip(skipped)
+    for seconds, frames in pieces:
+        clock += seconds
+        bar.update(frames)
+    bar.close()
+    return written.getvalue().splitlines()
+
+
+def test_what_the_start_took_is_not_in_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 60 s of loading and the first frame, then 1 s per frame: after 11 frames 89 s are left, not 9 minutes
+    first, second, *_ = _timed(monkeypatch, (60, 1), *[(1, 1)] * 99, total=100)
+    assert first == "evaluate: 1/100 frames (1 %), 01:00 gone, ? left"
+    assert second == "evaluate: 11/100 frames (11 %), 01:10 gone, 01:29 left, 1 frames/s"
+
+
+def test_what_an_earlier_run_did_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, second, last = _timed(monkeypatch, (5, 10), (20, 10), (20, 10), total=130, skipped=100)
+    assert second == "evaluate: 120/130 frames (92 %), 00:25 gone, 00:20 left, 2 s per frame"
+    assert last.startswith("evaluate: 130/130 frames (100 %)")
+    assert _timed(monkeypatch, total=100, skipped=100) == ["evaluate: 100/100 frames (100 %), 00:00 gone, 00:00 left"]
+
+
+def test_a_slow_pace_is_told_in_seconds_per_piece(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [pace(rate, "frames") for rate in (0.1876, 1.2345, 12.345, 12345)] == [
+        "5.33 s per frame",
+        "1.23 frames/s",
+        "12.3 frames/s",
+        "12,345 frames/s",
+    ]
+
+
 def test_a_terminal_gets_a_bar_that_is_redrawn() -> None:
     code = "from video_vae.progress import progress\nfor _ in progress(range(5), desc='frames'): pass"
     leader, follower = pty.openpty()
@@ -62,4 +100,4 @@ def test_a_terminal_gets_a_bar_that_is_redrawn() -> None:
             shown.write(part)
     except OSError:  # the end of a terminal
         pass
-    assert b"\r" in shown.getvalue() and b"100%|" in shown.getvalue()
+    assert b"\r" in shown.getvalue() and b"5/5 steps (100 %)" in shown.getvalue()

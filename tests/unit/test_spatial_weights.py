@@ -269,3 +269,18 @@ def test_a_hub_is_asked_once_and_one_that_is_not_reached_says_so_in_seconds(
         assert error.startswith("spatial VAE other/vae: cannot be loaded (") and said in error
         assert "set spatial.pretrained to a folder or to a model that this machine reaches" in error
     assert not list((tmp_path / "home").rglob("*fp16*"))
+
+
+def test_the_papers_spatial_vae_is_found_where_only_defaults_are_set(tmp_path: Path) -> None:
+    cached = tmp_path / "hub" / "models--PixArt-alpha--pixart_sigma_sdxlvae_T5_diffusers"
+    make_spatial(cached / "snapshots" / ("0" * 40) / "vae")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0" * 40)
+    code = (
+        "from video_vae.config import Config; from video_vae.weights.loading import load_spatial\n"
+        "from video_vae.doctor.needs import hub_needs\n"
+        "load_spatial(Config().spatial); print(hub_needs(Config()))"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr

@@ -56,18 +56,27 @@ class SpatialTraining(Settings):
         return self
 
 
+PIXART = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
+"""Hub id of the paper's spatial VAE."""
+
+
 class Spatial(Settings):
     """The spatial VAE: a diffusers AutoencoderKL with 8x compression and 4 channels."""
 
-    pretrained: LocalPath | None = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
+    pretrained: LocalPath | None = PIXART
     """Hub id, local folder or weights file of an AutoencoderKL; null trains a small one (`spatial.training`)."""
     subfolder: LocalPath | None = None
-    """Folder inside the hub repository or local folder."""
+    """Folder inside the hub repository or local folder; null finds `vae` in the repository of PixArt-Sigma."""
     sha256: Sha256 | None = None
     """Hash that the weights file must have; of shards that of the list that `sha256sum` prints of them."""
     sample: bool = True
     """Draw spatial latents from the posterior in training (evaluation always takes the mode)."""
     training: SpatialTraining = SpatialTraining()
+
+    @property
+    def hub_subfolder(self) -> str | None:
+        """Return the folder inside a hub repository: that of the default one is known."""
+        return "vae" if self.subfolder is None and self.pretrained == PIXART else self.subfolder
 
     @property
     def given(self) -> Path | None:

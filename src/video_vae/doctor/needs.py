@@ -44,7 +44,7 @@ def hub_needs(config: Config) -> list[str]:
         name = run.spatial.pretrained
         if name is None or run.spatial.place is not None:
             continue
-        if cached_model(name, run.spatial.subfolder) is None:
+        if cached_model(name, run.spatial.hub_subfolder) is None:
             needs.append(f"spatial.pretrained {name}")
     return sorted(set(needs))
 

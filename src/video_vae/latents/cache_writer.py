@@ -213,7 +213,7 @@ def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path, reuse: Path 
 def _encode_part(clip: Clip, view: View | None, encoder: _Encoder, part: Path, bar: Any) -> None:
     size = int(np.prod(encoder.shape(clip, view))) * np.dtype(encoder.settings["dtype"]).itemsize
     if part.exists() and part.stat().st_size == size:
-        bar.update(encoder.sampling.count(clip))
+        bar.skip(encoder.sampling.count(clip))
         return
     with atomic_path(part, known=True) as aside, aside.open("wb") as stream:
         for moments in encoder.moments(clip, view):

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
         for row, path in zip(rows, paths, strict=True):
             if _written(path) == decoder.fingerprint(row):
                 kept += 1
-                bar.update(int(row["frames"]))
+                bar.skip(int(row["frames"]))
             else:
                 _write(decoder, path, row, read_latents(folder, row), bar)
     frames = sum(int(row["frames"]) for row in rows)

@@ -245,7 +245,7 @@ def _encode_files(
             if note is None:
                 note = _encode_file(encoder, group, path, identity, islice(made, len(group)), bar)
             else:
-                bar.update(sum(encoder.view.sampling.count(clip) for clip in group))
+                bar.skip(sum(encoder.view.sampling.count(clip) for clip in group))
             rows += [_row(encoder, clip, path.name, note["crc32"]) for clip in group if clip.clip_id in note["crc32"]]
             failed |= note["failed"]
     remove_others(args.output, args.shard, [path.name for path in paths])

@@ -153,7 +153,7 @@ def _make_clips(reconstructor: ClipReconstructor, clips: Sequence[Clip], ranks: 
             row = reconstructor.paths.kept(clip.clip_id, reconstructor.fingerprint(clip))
             if row is not None:
                 outcome.kept += 1
-                bar.update(reconstructor.count(clip))
+                bar.skip(reconstructor.count(clip))
             else:
                 row = _make(reconstructor, clip, outcome, bar)
             if row is not None:

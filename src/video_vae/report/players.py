@@ -18,7 +18,7 @@ from video_vae.metrics.summary import WINDOW
 from video_vae.report.compare import Row, clip_values
 from video_vae.report.strips import data_uri, ranked_clips, spread
 from video_vae.report.tables import BASELINE, Results
-from video_vae.report.terms import METRICS, counted, stage_label, variant_label
+from video_vae.report.terms import METRICS, counted, rounded, stage_label, variant_label
 
 MEDIA_LIMIT = 13_000_000
 """Most bytes of embedded videos as text; above it fewer clips are embedded."""
@@ -183,20 +183,14 @@ def _series(results: Results, row: Row, clip_id: str) -> dict[str, list[float | 
     rows = table[match].sort_values("frame")
     if WINDOW in rows:  # the first window is the one that is shown
         rows = rows[rows[WINDOW] == 0]
-    found = {metric: [_rounded(value) for value in rows[metric]] for metric in METRICS}
+    found = {key: [rounded(value, metric.decimals) for value in rows[key]] for key, metric in METRICS.items()}
     return {metric: values for metric, values in found.items() if any(value is not None for value in values)}
 
 
 def _means(results: Results, row: Row, clip_id: str) -> dict[str, float | None]:
-    found = {}
-    for metric in METRICS:
-        values = clip_values(results, row, metric)
-        found[metric] = _rounded(values.get(clip_id))
-    return found
-
-
-def _rounded(value: Any) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.5g}")
+    return {
+        key: rounded(clip_values(results, row, key).get(clip_id), metric.decimals) for key, metric in METRICS.items()
+    }
 
 
 def clip_table(results: Results, embedded: Sequence[str]) -> dict[str, Any]:
@@ -219,9 +213,10 @@ def clip_table(results: Results, embedded: Sequence[str]) -> dict[str, Any]:
     rows = []
     for clip_id, psnr in ranked_clips(results).items():
         gap = psnr - ceiling.get(clip_id, np.nan)
-        cells = [_rounded(values[metric].get(clip_id)) for metric in metrics]
-        rows.append([str(clip_id), int(frames.get(clip_id, 0)), *cells, _rounded(gap)])
-    columns.append({"key": "gap", "label": "PSNR less spatial", "decimals": 2, "higher": True})
+        cells = [rounded(values[metric].get(clip_id), METRICS[metric].decimals) for metric in metrics]
+        rows.append([str(clip_id), int(frames.get(clip_id, 0)), *cells, rounded(gap, METRICS["psnr"].decimals)])
+    places = METRICS["psnr"].decimals
+    columns.append({"key": "gap", "label": "PSNR less spatial", "decimals": places, "higher": True})
     return {"columns": columns, "rows": rows, "embedded": list(embedded)}
 
 

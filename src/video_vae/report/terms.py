@@ -143,6 +143,11 @@ def number(value: float | None, decimals: int = 2, *, signed: bool = False) -> s
     return text.replace("-", "−")
 
 
+def rounded(value: float | None, decimals: int = 2) -> float | None:
+    """Round as `number` writes it, for scripts that write it again: twice, 26.3254 would be 26.325 and 26.32."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{decimals}f}")
+
+
 def compact(value: float, _: int | None = None) -> str:
     """Write a tick's number in few characters: 20k, 0.05, 1e-4."""
     if value < 0:

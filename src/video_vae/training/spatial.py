@@ -102,7 +102,7 @@ def load_frames(clips: Sequence[Clip], smallest: int) -> tuple[list[Frames], lis
     """
     images: list[Frames] = []
     videos: list[Frames] = []
-    for clip in progress(clips, desc="decode", unit="clip"):
+    for clip in progress(clips, desc="decode", unit="clips"):
         try:
             frames = read_clip(clip)
         except MediaError as error:
@@ -184,7 +184,7 @@ class SpatialTrainer:
     def train(self) -> None:
         """Run all steps that are left."""
         self._resume()
-        bar = progress(total=self.settings.steps, desc="train-spatial", unit="step", initial=self.step)
+        bar = progress(total=self.settings.steps, desc="train-spatial", unit="steps", initial=self.step)
         every = max(1, self.settings.steps // 40)
         while self.step < self.settings.steps:
             began = time.monotonic()

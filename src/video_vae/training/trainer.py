@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from video_vae.config import Stage
 from video_vae.data.content import gone
 from video_vae.distributed.ranks import Ranks
 from video_vae.errors import TIME_UP_STATUS, UserError
-from video_vae.progress import progress
+from video_vae.progress import Progress, progress
 from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
 from video_vae.training.checkpoint import CheckpointStore, State
 from video_vae.training.datasets import Ahead, Batch, Source, read_batch
@@ -143,15 +142,15 @@ class Trainer:
         self.journal.write("end", **asdict(self.counters))
         return None
 
-    def _bar(self, stack: ExitStack) -> tqdm[Any] | None:
+    def _bar(self, stack: ExitStack) -> Progress | None:
         """Show the steps on the first rank while the stack is open."""
         if not self.ranks.is_main:
             return None
-        bar = progress(total=self.task.steps, desc=self.task.name, unit="step", initial=self.counters.step)
+        bar = progress(total=self.task.steps, desc=self.task.name, unit="steps", initial=self.counters.step)
         stack.callback(bar.close)
         return bar
 
-    def _advance(self, batch: Batch, bar: tqdm[Any] | None) -> int | None:
+    def _advance(self, batch: Batch, bar: Progress | None) -> int | None:
         """Take one step and what follows it; return the exit status where the training is to stop."""
         began = time.monotonic()
         agreed, record = self.train_step(batch)

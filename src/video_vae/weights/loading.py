@@ -90,9 +90,12 @@ def load_spatial(spatial: settings.Spatial, given: Path | None = None) -> Autoen
     source = str(given) if given is not None else spatial.pretrained
     if source is None:
         raise UserError("spatial.pretrained is null and no trained spatial VAE was given; run train-spatial first")
-    subfolder = None if given is not None else spatial.subfolder
     local = Path(source).exists()
-    model = find_model(Path(source, subfolder or ""), "spatial VAE") if local else hub_model(source, subfolder)
+    if local:
+        inner = spatial.subfolder if given is None else None
+        model = find_model(Path(source, inner or ""), "spatial VAE")
+    else:
+        model = hub_model(source, None if given is not None else spatial.hub_subfolder)
     if spatial.sha256 is not None:
         _check_hash(model, spatial.sha256)
     elif not local:
