@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from video_vae.cli import main_for
-from video_vae.config import Metric
+from video_vae.config import Checked, Metric
 
 DEFAULT_METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 
@@ -67,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fail if any clip lacks a partner, differs in length or is refused",
         action="store_true",
     )
+    checked = "score a sample of frames anew by scikit-image and lpips, and fail where they differ [psnr ssim]"
+    add("check", checked, nargs="*", choices=get_args(Checked), metavar="METRIC")
     add("output", "write the summary here (JSON)", type=Path)
     add("output_dir", "write frames.parquet, clips.csv, summary.json and run.json here", type=Path)
 

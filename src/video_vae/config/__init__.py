@@ -5,10 +5,11 @@ from video_vae.config.model import Model, Spatial, SpatialTraining, Temporal
 from video_vae.config.results import Evaluation, Reconstruction, Report
 from video_vae.config.schema import Config, load_config, load_merged, parse_config
 from video_vae.config.stages import Stage, Stages
-from video_vae.config.types import STAGES, Metric, Settings, StageName
+from video_vae.config.types import STAGES, Checked, Metric, Settings, StageName
 
 __all__ = [
     "STAGES",
+    "Checked",
     "Columns",
     "Config",
     "Data",

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 StageName = Literal["stage1", "stage2", "stage3"]
 Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
+Checked = Literal["psnr", "ssim", "lpips"]
+"""Metrics that other programs can score anew."""
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 
 MAX = 1_000_000_000

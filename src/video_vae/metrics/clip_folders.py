@@ -29,6 +29,7 @@ from video_vae.metrics.flow import load_flow
 from video_vae.metrics.fvd import ClipFeatures, FeatureNet, clip_features, summarize_fvd
 from video_vae.metrics.left_out import NAMED, left_out, unequal_lengths, unread_folders
 from video_vae.metrics.pairing import Pair, Pairing, pair_clips, variant_names
+from video_vae.metrics.peers import check_scores
 from video_vae.metrics.reading import Source, View, open_source
 from video_vae.metrics.scoring import ClipScores, Refused, score_clip
 from video_vae.metrics.summary import clips_table, frames_table, summarize
@@ -176,6 +177,8 @@ def _write(
         "warnings": left_out(pairing, outcome.scores, outcome.refused),
         "variants": summarize(clips, args.bootstrap, args.seed),
     }
+    if args.check is not None:
+        summary["check"] = check_scores(outcome.scores, _view(args), tools, args.check)
     if net is not None:
         summary["conditions"]["fvd_sha256"] = net.sha256
         for variant, value in summarize_fvd(outcome.features, net, args.sample_rate).items():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from video_vae.report.tables import Run
+from video_vae.report.terms import METRICS, counted
 
 
 def key_facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -23,6 +24,21 @@ def key_facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
     }
     said = {label: dict.fromkeys(str(value) for value in facts[label] if value not in (None, "")) for label in facts}
     return [(label, "; ".join(values)) for label, values in said.items() if values]
+
+
+def checks(conditions: Sequence[Run]) -> list[tuple[str, str]]:
+    """Say how well the scores agree with those that other programs give to a sample of the frames."""
+    checked = [run.record["check"] for run in conditions if run.record.get("check")]
+    largest: dict[str, float] = {}
+    for check in checked:
+        for name, difference in check["largest_difference"].items():
+            largest[name] = max(largest.get(name, 0.0), float(difference))
+    if not largest:
+        return []
+    said = ", ".join(f"{METRICS[name].label} {difference:.1e}" for name, difference in largest.items())
+    by = " and ".join(dict.fromkeys(f"{name} {version}" for check in checked for name, version in check["by"].items()))
+    frames = counted(sum(check["frames"] for check in checked), "frame")
+    return [("Scores checked", f"{frames} anew by {by}; largest differences: {said}")]
 
 
 def _code(code: Mapping[str, Any]) -> str:

@@ -174,7 +174,7 @@ def reproducibility_section(
         "cost_figures": _cost_figures(jobs, writer),
         "settings": provenance_view.changed_settings(results.config),
         "config": provenance_view.config_text(results.config),
-        "facts": key_facts.key_facts(results.runs),
+        "facts": key_facts.key_facts(results.runs) + key_facts.checks(results.conditions),
         "weights": key_facts.weights_used(results.conditions, results.runs),
         "environment": provenance_view.environment(results.runs),
         "lines": [(run.name, line) for run in results.runs if (line := command_line(run))],

@@ -212,7 +212,11 @@ def _conditions(root: Path) -> Iterator[Run]:
     for path in _files(root, "summary.json"):
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
-            record = {**summary["conditions"], "warnings": list(summary.get("warnings", ()))}
+            record = {
+                **summary["conditions"],
+                "warnings": list(summary.get("warnings", ())),
+                "check": summary.get("check"),
+            }
         except (ValueError, KeyError, TypeError, AttributeError):
             logger.warning("%s holds no conditions and is left out", path)
             continue
