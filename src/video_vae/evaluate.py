@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("sample_fps", "frame rate to record in the summary [the clips' own]", type=_rate)
     add("batch_size", "work on as many pixels at once as N x 8 frames of 256x256 have [2]", type=_positive, default=2)
     add("device", "auto, cpu or cuda [auto]", default="auto")
-    add("lpips", "folder with the LPIPS weights [%(default)s]", type=Path, default=Path("resources/lpips"))
+    add("lpips", "folder with the LPIPS weights [resources/lpips, else fetched into the user's cache]", type=Path)
     add("flow", "optical flow of FloLPIPS [auto]", choices=("auto", "pwcnet", "raft", "dis"), default="auto")
     add("flow_weights", "its weights: a file, or an address with --flow_sha256")
     add("flow_sha256", "hash that the flow weights must have")

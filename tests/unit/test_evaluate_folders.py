@@ -14,6 +14,8 @@ from PIL import Image
 from metrics_material import bikes, save_clip
 from report_material import build_report, make_results
 from video_vae.cli import main_for
+from video_vae.config.schema import LPIPS_PACKAGE
+from video_vae.data.packages import cached_archive
 from video_vae.metrics.pairing import variant_names
 
 
@@ -153,3 +155,31 @@ def test_names_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     save_clip(tmp_path / "rec/a.mkv", bikes()[1])
     assert evaluate(tmp_path / "ori", "rec", "ori/../rec") == 2
     assert "given twice" in capsys.readouterr().err
+
+
+def test_outside_a_project_the_weights_of_lpips_are_fetched_once_into_the_users_cache(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = cached_archive(LPIPS_PACKAGE)
+    cache = tmp_path / "cache" / "video-vae"
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.delenv("VIDEO_VAE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # no network
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    given = [f"--real_video_dir={clips / 'ori'}", f"--generated_video_dir={clips / 'rec'}", "--device=cpu"]
+    given += ["--metric", "lpips", "--num_frames", "2"]
+    assert main_for("evaluate", given) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "no LPIPS weights in resources/lpips or " in said and "could not be fetched" in said
+    assert "name it by --lpips, or leave LPIPS out" in said
+
+    (cache / "packages" / LPIPS_PACKAGE.sha256).mkdir(parents=True)
+    (cache / "packages" / LPIPS_PACKAGE.sha256 / archive.name).symlink_to(archive)
+    assert main_for("evaluate", given) == 0
+    assert f"fetched once, into {cache / 'lpips'}" in capsys.readouterr().err
+    assert not list((tmp_path / "empty").iterdir())
+    (cache / "packages" / LPIPS_PACKAGE.sha256 / archive.name).unlink()
+    assert main_for("evaluate", given) == 0
+    assert "fetched" not in capsys.readouterr().err

@@ -357,7 +357,7 @@ def test_mistakes_are_told_with_their_cure(data: Path, finished: Path, tmp_path:
     no_lpips = options(data, tmp_path, "--lpips", str(tmp_path / "none"), config=pixels, stage="stage3")
     other_net = options(data, tmp_path, "--init-from", str(finished / "model"), config=full_size)
     cases = [
-        (no_lpips, r"needs the weights of LPIPS.*perceptual_weight: 0"),
+        (no_lpips, r"stage3: --lpips .*none does not exist.*perceptual_weight: 0"),
         (options(data, tmp_path, "--init-from", str(data / "nowhere")), r"no config\.json there"),
         (options(data, tmp_path, config=settings(frames=[40, 50])), r"longest of the training clips has 21 frames"),
         (other_net, r"has base_channels 4, model.temporal.base_channels is 128"),

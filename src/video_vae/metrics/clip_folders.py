@@ -33,9 +33,10 @@ from video_vae.metrics.peers import check_scores
 from video_vae.metrics.reading import Source, View, open_source
 from video_vae.metrics.scoring import ClipScores, Refused, score_clip
 from video_vae.metrics.summary import clips_table, frames_table, summarize
-from video_vae.metrics.tools import Tools
+from video_vae.metrics.tools import NETS, Tools
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
+from video_vae.weights.lpips_place import lpips_folder
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
     wanted = None if args.clips is None else wanted_clips(args.clips)
     pairing = pair_clips(args.real_video_dir, folders, wanted)
     with started_ranks(args.device, TIMEOUT) as ranks:
+        if any(metric in NETS for metric in args.metric):
+            args.lpips = ranks.broadcast(lpips_folder(args.lpips) if ranks.is_main else None)
         flow = partial(load_flow, args.flow, args.flow_weights, args.flow_sha256)
         tools = Tools.load(args.metric, args.lpips, flow, ranks.device)
         net = None

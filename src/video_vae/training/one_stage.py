@@ -19,8 +19,9 @@ from video_vae.provenance import recorded, run_record
 from video_vae.training.checkpoint import CheckpointStore
 from video_vae.training.export import check_places, export
 from video_vae.training.journal import Journal
-from video_vae.training.setup import DEFAULT_LPIPS, Inputs, Setup, set_up
+from video_vae.training.setup import Inputs, Setup, set_up
 from video_vae.training.trainer import Trainer
+from video_vae.weights.lpips_place import lpips_folder
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def _record(
     files = {"train": inputs.train, "valid": inputs.valid, "spatial": inputs.spatial, "init_from": inputs.init_from}
     used: dict[str, Path] = {name: path for name, path in files.items() if path is not None}
     if setup.task.loss.perceptual is not None:
-        used["lpips"] = (inputs.lpips or DEFAULT_LPIPS) / "vgg.safetensors"
+        used["lpips"] = lpips_folder(inputs.lpips) / "vgg.safetensors"
     counters = trainer.counters
     record = run_record(
         "train",

@@ -29,6 +29,7 @@ from video_vae.training.trainer import Task
 from video_vae.training.validation import Validator, windows
 from video_vae.weights.hashing import weights_sha256
 from video_vae.weights.loading import build_video_vae, load_video_vae
+from video_vae.weights.lpips_place import lpips_folder
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,6 @@ FREE_SETTINGS = frozenset(
 """Settings of a stage that may change between a training's starts: they do not shape its weights."""
 NAMED = 5
 """Most clips that a warning names."""
-DEFAULT_LPIPS = Path("resources/lpips")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +190,10 @@ def _source(clips: Sequence[Clip], cache: LatentCache | None, config: Config) ->
 def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | None:
     if stage.objective != "pixels" or not stage.perceptual_weight:
         return None
-    folder = inputs.lpips or DEFAULT_LPIPS
-    if not folder.is_dir():
-        raise UserError(
-            f"{name} needs the weights of LPIPS, and {folder} is not there; run `video-vae fetch` and `video-vae "
-            f"convert-lpips` and name the folder by --lpips, or set stages.{name}.perceptual_weight: 0"
-        )
+    try:
+        folder = lpips_folder(inputs.lpips)
+    except UserError as error:
+        raise UserError(f"{name}: {error}; or set stages.{name}.perceptual_weight: 0") from None
     return PerceptualLoss.from_folder(folder, recompute=stage.gradient_checkpointing)
 
 
