@@ -320,6 +320,9 @@ def test_pictures_that_were_deleted_are_told_with_the_command_that_makes_them_ag
     target = "results/demo/stage3/reconstruction/shard_0.csv"
     page = build_report(config, tmp_path / "results", tmp_path / "page.html")
     assert f"<code>snakemake --configfile CONFIG.yaml -f {target}</code> makes them again" in page
+    shutil.rmtree(tmp_path / "results/demo/stage3/reconstruction_rec")
+    page = build_report(config, tmp_path / "results", tmp_path / "page.html")
+    assert f"was found. <code>snakemake --configfile CONFIG.yaml -f {target}</code> makes them again" in page
 
 
 def test_a_number_is_rounded_once_wherever_it_stands(built: tuple[Path, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from report_material import build_report, make_results
 from video_vae.config import parse_config
-from video_vae.report.answer import answer
+from video_vae.report.answer import answer, why_no_gain
 from video_vae.report.compare import Row, differences, experiment_pairs, paired_difference, rule_text
 from video_vae.report.tables import Results, load_results
 from video_vae.report.terms import METRICS
@@ -107,3 +108,20 @@ def test_stages_that_an_experiment_shares_are_not_compared(tmp_path: Path) -> No
     page = build_report(config, tmp_path / "results", tmp_path / "report.html")
     section = page[page.index('id="experiments"') : page.index('id="standing"')]
     assert "too few sources" in section and "correction for the 5 comparisons of this table" in section
+
+
+def test_a_short_training_whose_stages_hardly_differ_says_why(tmp_path: Path) -> None:
+    config = make_results(tmp_path / "results", clips=2, frames=6)
+    results = load_results(parse_config(config), tmp_path / "results")
+    assert why_no_gain(results) is None  # each stage of this one is better than the one before
+    results.metrics.loc[results.metrics["variant"] == "rec", "psnr"] = [24.84, 24.84, 24.86]
+    text = why_no_gain(results) or ""
+    assert "(+0.02 dB from Stage 1 to Stage 3)" in text and "230 optimizer steps in all, the paper's 1,180,000" in text
+    assert "random weights" in text and "raise stages.*.steps" in text
+    long = parse_config({**config, "stages": {}})
+    assert why_no_gain(replace(results, config=long)) is None
+    table = pd.read_csv(tmp_path / "results/metrics.csv")
+    table.loc[table["variant"] == "rec", "psnr"] = [24.84, 24.84, 24.86]
+    table.to_csv(tmp_path / "results/metrics.csv", index=False)
+    page = build_report(config, tmp_path / "results", tmp_path / "page.html")
+    assert "The stages hardly differ yet (+0.02 dB" in page.replace("&#43;", "+")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from video_vae.config import Config
 from video_vae.metrics.intervals import MIN_SOURCES
 from video_vae.report.compare import TOO_FEW, Difference, Row, differences, source_count
 from video_vae.report.tables import Results
-from video_vae.report.terms import METRICS, counted, number
+from video_vae.report.terms import METRICS, counted, number, stage_label
+
+FEW_STEPS = 0.01
+"""Share of the paper's steps up to which a training is too short for its stages to differ."""
 
 
 def _with_interval(row: pd.Series, metric: str = "psnr") -> str:
@@ -75,4 +79,25 @@ def _too_few(sources: int) -> str:
     return (
         f" These differences are no verdict: {counted(sources, 'independent source')} cannot carry one, "
         f"{MIN_SOURCES} can."
+    )
+
+
+def why_no_gain(results: Results) -> str | None:
+    """Say why the stages of a short training hardly differ; None where they do, or where it was not that short."""
+    experiment = results.experiments[0]
+    stages = results.scored_stages(experiment)
+    rows = [results.row(experiment, stage, "rec") for stage in stages]
+    done = [getattr(results.config.stages, stage).steps for stage in stages]
+    usual = sum(getattr(Config().stages, stage).steps for stage in stages)
+    if len(stages) < 2 or None in done or sum(done) > FEW_STEPS * usual:
+        return None
+    first, last = (None if row is None else row.get("psnr") for row in (rows[0], rows[-1]))
+    if first is None or last is None or not abs(last - first) < METRICS["psnr"].smallest:
+        return None
+    start = results.config.model.temporal.init
+    started = "linear interpolation between every fourth latent" if start == "interpolate" else "random weights"
+    return (
+        f"The stages hardly differ yet ({number(float(last - first), signed=True)} dB from {stage_label(stages[0])} to "
+        f"{stage_label(stages[-1])}): they took {sum(done):,} optimizer steps in all, the paper's {usual:,}, so the "
+        f"temporal net is still close to its start, {started}. To let it learn, raise stages.*.steps in the config."
     )

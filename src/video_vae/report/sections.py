@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from video_vae.progress import progress
 from video_vae.report import compare, figures
-from video_vae.report.answer import answer
+from video_vae.report.answer import answer, why_no_gain
 from video_vae.report.compare import Difference, Row
 from video_vae.report.style import inline_svg, save_figure
 from video_vae.report.tables import BASELINE, Results
@@ -56,6 +56,7 @@ def head(results: Results) -> dict[str, Any]:
         "title": config.report.title,
         "question": config.report.question,
         "answer": answer(results),
+        "why_no_gain": why_no_gain(results),
         "facts": facts,
     }
 
