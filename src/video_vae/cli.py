@@ -20,6 +20,7 @@ from types import ModuleType
 from video_vae import __version__
 from video_vae.commands import COMMANDS, command_parser, top_parser
 from video_vae.distributed.parent_death import end_with_owner
+from video_vae.distributed.stopping import GOES_ON, RANK_SHOWN, Stopped, ending_when_asked
 from video_vae.errors import UserError
 from video_vae.files import unwritable
 from video_vae.redaction import HidingFormatter, hide_secrets
@@ -28,10 +29,7 @@ CRASH_STATUS = 1
 USAGE_STATUS = 2
 DISK_STATUS = 74
 """What a command ends with where a disk is full or takes no files (EX_IOERR)."""
-INTERRUPT_STATUS = 128 + signal.SIGINT
 PIPE_STATUS = 128 + signal.SIGPIPE
-RANK_SHOWN = "VIDEO_VAE_RANK_SHOWN"
-"""Set by the launcher, which puts the rank in front of every line."""
 WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
 """Threads that wait sleep instead of spinning: the same speed on free cores, 3 to 4 times faster on busy ones."""
 HERE = Path(__file__).resolve().parent
@@ -42,6 +40,8 @@ EXTRAS = {
     **dict.fromkeys(("nbclient", "nbformat", "snakemake"), "workflow"),
 }
 """Packages that another extra than `train` installs."""
+GOING_ON = {"manifest", "encode-latents", "train", "train-spatial", "reconstruct", "encode", "decode"}
+"""Commands that go on with what an interrupted run finished."""
 MAX_SAID = 400
 """Characters of an unexpected error's text that are shown."""
 
@@ -70,22 +70,25 @@ def _guarded(name: str, action: Callable[[], None], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_STATUS
     except (Exception, KeyboardInterrupt) as error:
-        if debug:
+        if debug and not isinstance(error, KeyboardInterrupt):
             raise
-        status, text = _explained(error)
+        status, text = _explained(error, name)
         many = int(os.environ.get("WORLD_SIZE", "1")) > 1 and RANK_SHOWN not in os.environ
+        if isinstance(error, KeyboardInterrupt) and os.environ.get("RANK", "0") != "0":
+            return status  # all ranks are asked, one says so
         rank = f"[rank {os.environ['RANK']}] " if many else ""
         sys.stderr.write(f"{rank}video-vae {name}: {hide_secrets(text)}\n")
         return status
     return 0
 
 
-def _explained(error: BaseException) -> tuple[int, str]:
-    """Return the exit status of an error and one line on it."""
+def _explained(error: BaseException, name: str) -> tuple[int, str]:
+    """Return the exit status of an error of a command, and one line on it."""
     if isinstance(error, UserError):
         return USAGE_STATUS, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPT_STATUS, "interrupted"
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        return 128 + stopped.number, f"{stopped}; {GOES_ON}" if name in GOING_ON else str(stopped)
     if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) != __package__:
         how = f"pip install 'video-vae[{EXTRAS.get(name, 'train')}]', or `make env` in a checkout"
         return USAGE_STATUS, f"this command needs the package {name}; {how}"
@@ -121,8 +124,9 @@ def run_tool(module: ModuleType, prog: str, example: str, argv: Sequence[str] | 
 def _run_module(module: ModuleType, arguments: Sequence[str], prog: str, example: str) -> None:
     args = command_parser(module, prog, example).parse_args(arguments)
     _log_to_stderr()
-    end_with_owner()
-    module.run(args)
+    with ending_when_asked():
+        end_with_owner()
+        module.run(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,8 +4,8 @@
 
 `--ranks` counts processes per machine, one per GPU; where torch finds no GPU they compute on the CPU. More than one
 machine needs a SLURM job of as many nodes. What each rank writes to stderr is shown with the rank in front. SIGTERM,
-SIGINT, SIGHUP and SIGUSR1 reach the ranks. A training whose time was up (status 75) puts its SLURM job in the queue
-again.
+SIGHUP, SIGUSR1 and Ctrl-C (as SIGTERM) reach the ranks. A training whose time was up (status 75) puts its SLURM job in
+the queue again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from video_vae.cli import RANK_SHOWN, WAITING
+from video_vae.cli import WAITING
 from video_vae.distributed.gpu_locks import acquire_gpus, visible_gpus
-from video_vae.distributed.parent_death import end_with_owner
+from video_vae.distributed.parent_death import children, end_with_owner
+from video_vae.distributed.stopping import GOES_ON, RANK_SHOWN, Handler, Presses, tell
 from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.files import temporary_folder
 from video_vae.redaction import hide_secrets
@@ -52,7 +53,7 @@ def torchrun_arguments(ranks: int, logs: str, arguments: Sequence[str], node: Se
         "--tee=2",
         f"--log_dir={logs}",
         "--log_line_prefix_template=[rank ${rank}] ",
-        f"--signals_to_handle={','.join(FORWARDED)}",
+        "--signals_to_handle=SIGQUIT",  # the launcher's own handlers raise for the others
         f"--shutdown_timeout={SAVE_SECONDS}",
         *arguments,
     ]
@@ -123,17 +124,54 @@ def run_ranks(ranks: int, arguments: Sequence[str], node: Sequence[str] = ()) ->
         options = torchrun_arguments(ranks, str(logs), arguments, node)
         _say(f"{_place(ranks)}: {shlex.join(['torchrun', *options])}")
         os.environ[RANK_SHOWN] = "1"
+        asked = _hand_on_by(SignalException)
         try:
             torchrun.run(torchrun.parse_args(options))
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             status = int(failure.exitcode)
-            _tell(rank, status, rank - failure.local_rank, ranks, logs)
+            if not _saved(ranks, logs):
+                _tell(rank, status, rank - failure.local_rank, ranks, logs)
             return status if status > 0 else 128 - status
         except SignalException as error:
-            _say(f"ended by {error.sigval.name}")
-            return 128 + int(error.sigval)
+            number = asked[0] if asked else error.sigval
+            if not _saved(ranks, logs):
+                _say(f"ended by {signal.Signals(number).name}")
+            return 128 + number
     return 0
+
+
+def _saved(ranks: int, logs: Path) -> bool:
+    """Tell whether a rank said as its last word that it was asked to end and goes on where it stopped."""
+    return any(lines[-1].endswith(GOES_ON) for rank in range(ranks) if (lines := _last_lines(logs, rank)))
+
+
+def _hand_on_by(error: Callable[[str, signal.Signals], BaseException]) -> list[int]:
+    """Make signals raise torchrun's exception, once, by which it hands them on; return the list of what came.
+
+    Ctrl-C is handed on as SIGTERM, since the ranks have it from the terminal; a second one ends them at once.
+    """
+    asked: list[int] = []
+    presses = Presses()
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        """Hand on the signal."""
+        if presses.again(number):
+            tell(children(os.getpid()), signal.SIGINT)
+        asked.append(number)
+        if len(asked) == 1:
+            given = signal.SIGTERM if number == signal.SIGINT else signal.Signals(number)
+            raise error(f"got {given.name}", given)
+
+    _listen(hand_on)
+    return asked
+
+
+def _listen(handler: Handler) -> None:
+    """Take the signals that are handed on, but those that this process was started to ignore."""
+    for name in FORWARDED:
+        if signal.getsignal(signal.Signals[name]) is not signal.SIG_IGN:
+            signal.signal(signal.Signals[name], handler)
 
 
 def _place(ranks: int) -> str:
@@ -179,13 +217,14 @@ def run_step(command: Sequence[str]) -> int:
     """Run a command, hand on the signals that this process gets, and return the exit status."""
     _say(shlex.join(command))
     process = subprocess.Popen(list(command))
+    presses = Presses()
 
     def hand_on(number: int, frame: FrameType | None) -> None:
-        """Send the signal to the command."""
-        process.send_signal(number)
+        """Send the signal to the command; Ctrl-C, which it has from the terminal, as SIGTERM, and again as itself."""
+        again = presses.again(number)
+        process.send_signal(signal.SIGTERM if number == signal.SIGINT and not again else number)
 
-    for name in FORWARDED:
-        signal.signal(signal.Signals[name], hand_on)
+    _listen(hand_on)
     status = process.wait()
     return status if status >= 0 else 128 - status
 

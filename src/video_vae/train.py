@@ -3,8 +3,9 @@
     torchrun --standalone --nproc_per_node=8 -m video_vae.train CONFIG --stage stage1 --data-path CSV --output DIR
 
 The same command goes on where a killed one was stopped: the state lies in STATE/<stage>/<fingerprint>, and the
-fingerprint stands for everything that shapes the weights. SIGTERM and SIGUSR1 save the state at the end of the step and
-end with status 128 + signal; --max-hours and --end-by do so in time, with status 75. OUTPUT is written last.
+fingerprint stands for everything that shapes the weights. Ctrl-C, a closed terminal, SIGTERM and SIGUSR1 save the state
+at the end of the step and end with status 128 + signal, a second Ctrl-C ends at once; --max-hours and --end-by save in
+time, with status 75. OUTPUT is written last.
 """
 
 from __future__ import annotations

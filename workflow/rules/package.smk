@@ -75,12 +75,12 @@ def interpreter():
     )
 
 
-def python(arguments, output="2>&1 | (trap '' HUP INT TERM; exec tee {log})"):
+def python(arguments, output="2>&1 | (trap '' HUP INT TERM PIPE; exec tee {log})"):
     """Write the command of a job; what Python says is shown and kept in the log.
 
     All that it needs stands in it: nothing here changes how the commands of an importing workflow run, nor the other way
     round. Snakemake takes PYTHONPATH away from jobs in conda environments. A job ends when the Snakemake that started it
-    is gone (VIDEO_VAE_OWNER); tee outlives the signals that a training answers by saving itself.
+    is gone (VIDEO_VAE_OWNER); tee outlives the signals that a training answers by saving itself, and a reader that goes.
     """
     source = word(ROOT / "src")
     variables = f"PYTHONPATH={source} VIDEO_VAE_OWNER=$PPID"

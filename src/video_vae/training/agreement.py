@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from video_vae.distributed.ranks import Ranks
+from video_vae.distributed.stopping import SAVING
 from video_vae.training.step import PARTS
-from video_vae.training.timing import SIGNALS
 
-SIGNAL_FLAGS = {number: f"signal {number.value}" for number in SIGNALS}
+SIGNAL_FLAGS = {number: f"signal {number.value}" for number in SAVING}
 TIME_UP = "time up"
 CHECKPOINT = "checkpoint"
 FLAGS = (*SIGNAL_FLAGS.values(), TIME_UP, CHECKPOINT)

@@ -14,6 +14,7 @@ from video_vae.config import Config, load_config
 from video_vae.config.files import is_json_text
 from video_vae.config.runs import resolve
 from video_vae.distributed.ranks import started_ranks
+from video_vae.distributed.stopping import GOES_ON
 from video_vae.errors import UserError
 from video_vae.provenance import recorded, run_record
 from video_vae.training.checkpoint import CheckpointStore
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace) -> None:
                 record = _record(args, config, inputs, setup, trainer, started)
                 export(args.output, setup.task.loss.vae, trainer.optimization.average, journal, record)
     if status is not None:
-        log.warning("%s stops after step %d; the same command goes on", args.stage, trainer.counters.step)
+        if ranks.is_main:
+            log.warning("%s stopped at step %d; %s", args.stage, trainer.counters.step, GOES_ON)
         raise SystemExit(status)
 
 

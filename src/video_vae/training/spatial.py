@@ -21,6 +21,7 @@ from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, resize_crop, to_tensor
 from video_vae.data.video import MediaError, read_clip
 from video_vae.distributed.ranks import Ranks
+from video_vae.distributed.stopping import Stopped, StopRequest
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.foreign import RECORD_TRAITS, raise_if_foreign
@@ -182,8 +183,17 @@ class SpatialTrainer:
         return float((-10 * torch.log10(torch.stack(errors))).mean())
 
     def train(self) -> None:
-        """Run all steps that are left."""
+        """Run all steps that are left.
+
+        Raises:
+            Stopped: if a signal asked for the end; the state is saved.
+        """
         self._resume()
+        stop = StopRequest()
+        with stop.listening():
+            self._take_steps(stop)
+
+    def _take_steps(self, stop: StopRequest) -> None:
         bar = progress(total=self.settings.steps, desc="train-spatial", unit="steps", initial=self.step)
         every = max(1, self.settings.steps // 40)
         while self.step < self.settings.steps:
@@ -197,8 +207,15 @@ class SpatialTrainer:
                 row = {"step": self.step, "psnr": psnr, "seconds": time.monotonic() - began, **losses}
                 LOG.info("step %(step)d: L1 %(l1).4f, held-out PSNR %(psnr)s dB", row)
                 self.log.append(row)
-                self.store.save(State(step=self.step, tensors=self.optimization.state(), values={"log": self.log}))
+                self._save()
+            if stop.signal is not None and self.step < self.settings.steps:
+                self._save()
+                bar.close()
+                raise Stopped(stop.signal, f"stopped at step {self.step}")
         bar.close()
+
+    def _save(self) -> None:
+        self.store.save(State(step=self.step, tensors=self.optimization.state(), values={"log": self.log}))
 
     def _resume(self) -> None:
         state = self.store.newest()

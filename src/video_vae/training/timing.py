@@ -1,19 +1,12 @@
-"""Where the time of a step goes, and when to stop."""
+"""Where the time of a step goes."""
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import torch
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals that ask for a checkpoint and an end: what schedulers send before they kill."""
 
 
 class Stopwatch:
@@ -43,23 +36,3 @@ class Stopwatch:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
-
-
-class StopRequest:
-    """The signal that asked this process to end, if one did."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Note SIGTERM and SIGUSR1 for a while instead of dying of them."""
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from video_vae.config import Stage
 from video_vae.data.content import gone
 from video_vae.distributed.ranks import Ranks
+from video_vae.distributed.stopping import StopRequest
 from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.progress import Progress, progress
 from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
@@ -28,7 +29,7 @@ from video_vae.training.operations import Speedometer
 from video_vae.training.optimization import Optimization
 from video_vae.training.plan import StagePlan, epochs_of
 from video_vae.training.step import Draws, StageLoss
-from video_vae.training.timing import StopRequest, Stopwatch
+from video_vae.training.timing import Stopwatch
 from video_vae.training.validation import Validator
 
 log = logging.getLogger(__name__)
