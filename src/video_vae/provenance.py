@@ -41,7 +41,9 @@ CHECKOUT = SOURCE.parents[1]
 CONFIG_FILES = "VIDEO_VAE_CONFIG_FILES"
 """Set by the workflow: the config files that a job's settings were cut from, separated like PATH."""
 CONFIG_GIVEN = "VIDEO_VAE_CONFIG_GIVEN"
-"""Set by the workflow: what its command line changes in the config files, as JSON."""
+"""Set by the workflow: what its command line changes in the config files, as JSON or as the path of a file of it."""
+MAX_VARIABLE = 100_000
+"""Characters that an environment variable may have: with 128 KiB in one, Linux starts no program."""
 RECORD = "run.json"
 """Name of a job's record in its folder; the record of a job with one file is FILE without its ending, then this."""
 _IMPORTED = time.time()
@@ -203,6 +205,29 @@ def _config_files() -> list[dict[str, str]]:
     return [{"path": path, "sha256": sha256_file(path)} for path in paths]
 
 
+def config_variables(files: Sequence[str], given: Mapping[str, Any], folder: Path | None) -> dict[str, str]:
+    """Return the environment variables by which jobs record what their settings were cut from.
+
+    Args:
+        files: config files.
+        given: what a command line changes in them.
+        folder: for a file of what is too long for a variable; None to write nothing, where no job will run.
+    """
+    text = canonical_json(given)
+    if len(text) > MAX_VARIABLE:
+        path = (folder or Path()).absolute() / f"given-{fingerprint(given)}.json"
+        if folder is not None and not path.is_file():
+            with atomic_path(path, known=True) as aside:
+                aside.write_text(text, encoding="utf-8")
+        text = str(path)
+    return {CONFIG_FILES: os.pathsep.join(files), CONFIG_GIVEN: text}
+
+
+def _config_given() -> Any:
+    text = os.environ.get(CONFIG_GIVEN) or "{}"
+    return json.loads(text if text.startswith("{") else Path(text).read_text(encoding="utf-8"))
+
+
 def run_record(
     command: str,
     config: Any,
@@ -235,7 +260,7 @@ def run_record(
         "threads": _threads(),
         "config": settings,
         "config_files": _config_files(),
-        "config_given": json.loads(os.environ.get(CONFIG_GIVEN) or "{}"),
+        "config_given": _config_given(),
         "inputs": {name: path_record(path) for name, path in sorted((inputs or {}).items())},
         "outputs": {name: path_record(path) for name, path in (outputs or {}).items() if path is not None},
         **_surroundings(),

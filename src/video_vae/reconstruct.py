@@ -23,7 +23,7 @@ from video_vae.cli import main_for
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `reconstruct`."""
-    both = "a video, with --model; otherwise a YAML file, or the settings as JSON text"
+    both = "a video, with --model; otherwise the settings: YAML or JSON file, or JSON text"
     parser.add_argument("config", metavar="VIDEO|CONFIG", help=both)
     parser.add_argument("--model", type=Path, help="with a video: model folder, or a file of published weights")
     parser.add_argument(

@@ -19,7 +19,7 @@ from video_vae.config import STAGES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `train`."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, or the settings as JSON text")
+    parser.add_argument("config", metavar="CONFIG", help="settings: YAML or JSON file, or JSON text")
     parser.add_argument("--stage", required=True, choices=STAGES, help="what to train")
     parser.add_argument("--data-path", required=True, type=Path, metavar="CSV", help="table of training clips")
     parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import yaml
 
 from video_vae.cli import run_tool
-from video_vae.config import STAGES, Config, docs, load_config, parse_config
+from video_vae.config import STAGES, Config, docs, load_config, parse_config, slices
 from video_vae.config.docs import README, SCHEMA, key_tables
 from video_vae.config.errors import known_keys
+from video_vae.config.files import read_settings
 from video_vae.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -126,3 +128,26 @@ def test_wrong_settings_name_the_key_and_the_cure(values: dict[str, Any], messag
         parse_config(values)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_settings_as_the_workflow_writes_them_say_the_same_as_the_config(tmp_path: Path) -> None:
+    config = parse_config({"stages": {"stage1": {"learning_rate": 3e-5}}, "report": {"title": "on: \u5317 \x85\u2028"}})
+    written = tmp_path / "report.json"
+    written.write_text(slices.as_text(slices.report_slice(config)), encoding="utf-8")
+    assert read_settings(written)["stages"]["stage1"]["learning_rate"] == 3e-5
+    assert load_config(written) == config
+    written.write_text("# a comment, which YAML has\nseed: 3\n", encoding="utf-8")
+    assert load_config(written).seed == 3
+
+
+def test_long_settings_are_read_at_once(tmp_path: Path) -> None:
+    sources = [f"{number:0100}" for number in range(30_000)]
+    written = tmp_path / "manifest.json"
+    written.write_text(slices.as_text({"data": {"sources": sources}}), encoding="utf-8")
+    start = time.process_time()
+    assert list(load_config(written).data.sources) == sources
+    assert time.process_time() - start < 3
+    twice = tmp_path / "twice.json"
+    twice.write_text('{"seed": 1, "seed": 2}', encoding="utf-8")
+    with pytest.raises(UserError, match="the key 'seed' is given twice"):
+        load_config(twice)

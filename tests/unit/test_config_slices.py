@@ -53,7 +53,7 @@ def test_defaults_are_left_out_and_come_back() -> None:
 
 def test_stage_slice_parses_to_the_same_stage() -> None:
     for stage in STAGES:
-        text = slices.as_argument(slices.stage_slice(_config(), stage))
+        text = slices.as_text(slices.stage_slice(_config(), stage))
         config = parse_config(json.loads(text))
         assert config.stages.model_dump()[stage] == _config().stages.model_dump()[stage]
         assert config.data.resolution == (64, 64)

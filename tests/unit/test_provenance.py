@@ -49,3 +49,18 @@ def test_run_record_is_json_and_names_inputs_and_code(tmp_path: Path) -> None:
     assert read["inputs"]["data"]["sha256"] == provenance.sha256_path(table)
     assert (read["seed"], read["stage"], read["start"]) == (7, "stage1", "1970-01-01T00:00:01+00:00")
     assert read["packages"]["torch"] and len(read["code"]["sources"]) == 16
+
+
+def test_what_a_command_line_gave_is_recorded_however_long_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"data": {"sources": [f"{number:0100}" for number in range(3000)]}}
+    for settings in ({"seed": 1}, given):
+        assert provenance.config_variables([], settings, None)[provenance.CONFIG_FILES] == ""
+        assert not list(tmp_path.iterdir())
+        for name, value in provenance.config_variables(["a.yaml"], settings, tmp_path / "kept").items():
+            monkeypatch.setenv(name, value)
+        subprocess.run(["true"], check=True)  # the environment is not too long for a program to start
+        assert provenance.run_record("train", {})["config_given"] == settings
+        if settings is not given:
+            assert not list(tmp_path.iterdir())

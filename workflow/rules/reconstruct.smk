@@ -4,6 +4,7 @@
 
 rule reconstruct_clips:
     input:
+        settings="results/{experiment}/settings/reconstruct_clips.json",
         model=lambda wildcards: stage_model(wildcards.experiment, wildcards.stage),
         test=lambda wildcards: data_file(wildcards.experiment, "test"),
     output:
@@ -18,13 +19,12 @@ rule reconstruct_clips:
     resources:
         **MACHINE,
     params:
-        settings=argument(slices.reconstruct_slice),
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
         name=folder_of("index"),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-            " -m video_vae.reconstruct {params.settings:q}"
+            " -m video_vae.reconstruct {input.settings}"
             " --ckpt-path {input.model} --data-path {input.test} --save-dir {params.name}"
             " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
         )
@@ -32,6 +32,7 @@ rule reconstruct_clips:
 
 rule reconstruct_baselines:
     input:
+        settings="results/{experiment}/settings/reconstruct_baselines.json",
         test=lambda wildcards: data_file(wildcards.experiment, "test"),
         spatial=lambda wildcards: spatial_files(wildcards.experiment),
     output:
@@ -46,14 +47,13 @@ rule reconstruct_baselines:
     resources:
         **MACHINE,
     params:
-        settings=argument(slices.baselines_slice),
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
         name=folder_of("index"),
         options=lambda wildcards, input: options(spatial=spatial_given(wildcards.experiment, input)),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-            " -m video_vae.reconstruct {params.settings:q}"
+            " -m video_vae.reconstruct {input.settings}"
             " --baselines {params.options} --data-path {input.test} --save-dir {params.name}"
             " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
         )
@@ -63,6 +63,7 @@ rule reconstruct_baselines:
 # net that samples in this space. No part of the default targets: results/<experiment>/<stage>/latent_statistics.json.
 rule measure_latents:
     input:
+        settings="results/{experiment}/settings/measure_latents.json",
         model=lambda wildcards: stage_model(wildcards.experiment, wildcards.stage),
         train=lambda wildcards: data_file(wildcards.experiment, "train"),
         latents=lambda wildcards: (
@@ -82,12 +83,11 @@ rule measure_latents:
     resources:
         **MACHINE,
     params:
-        settings=argument(slices.statistics_slice),
         options=lambda wildcards, input: options(latents=list(input.latents)),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-            " -m video_vae.latents.latent_statistics {params.settings:q}"
+            " -m video_vae.latents.latent_statistics {input.settings}"
             " --ckpt-path {input.model} --data-path {input.train} {params.options} --output {output.statistics}"
         )
 
@@ -97,6 +97,7 @@ rule measure_latents:
 # lists, so that an interrupted job goes on with those that it lacks.
 rule encode_videos:
     input:
+        settings="results/{experiment}/settings/encode_videos.json",
         model=lambda wildcards: stage_model(wildcards.experiment, STAGES[-1]),
         manifest=lambda wildcards: data_file(wildcards.experiment, "manifest"),
     output:
@@ -111,13 +112,12 @@ rule encode_videos:
     resources:
         **MACHINE,
     params:
-        settings=argument(slices.video_latents_slice),
         shards=lambda wildcards: RUNS[wildcards.experiment].latents.shards,
         folder=folder_of("index"),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks 1 --threads {threads}"
-            " -m video_vae encode {input.manifest} --model {input.model} --config {params.settings:q}"
+            " -m video_vae encode {input.manifest} --model {input.model} --config {input.settings}"
             " --output {params.folder} --images --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
         )
 

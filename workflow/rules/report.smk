@@ -71,6 +71,7 @@ rule make_report:
 # The notebook, executed: what its cells show is kept in the executed copy, and written as a page of its own.
 rule explore_model:
     input:
+        settings="results/settings/explore_model.json",
         table="results/metrics.csv",
         model=stage_model(CONFIG.experiment, STAGES[-1]),
         test=data_file(CONFIG.experiment, "test"),
@@ -85,11 +86,10 @@ rule explore_model:
         "../../envs/video-vae.yaml"
     threads: 16
     params:
-        settings=slices.as_argument(slices.explore_slice(CONFIG)),
         results=lambda wildcards, input: os.path.dirname(input.table),
     shell:
         python(
-            f"-m video_vae explore {{params.settings:q}} --notebook {word(NOTEBOOK)}"
+            f"-m video_vae explore {{input.settings}} --notebook {word(NOTEBOOK)}"
             " --results {params.results} --threads {threads} --morph {output.morph} --output {output.notebook}"
         )
 

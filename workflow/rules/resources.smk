@@ -2,6 +2,8 @@
 
 
 rule fetch_package:
+    input:
+        settings="results/settings/fetch_{package}.json",
     output:
         listing="resources/{package}/files.json",
     log:
@@ -12,10 +14,9 @@ rule fetch_package:
     conda:
         "../../envs/fetch.yaml"
     params:
-        settings=lambda wildcards: slices.as_argument(slices.package_slice(CONFIG, wildcards.package)),
         folder=folder_of("listing"),
     shell:
-        python("-m video_vae fetch {params.settings:q} {wildcards.package} --output {params.folder}")
+        python("-m video_vae fetch {input.settings} {wildcards.package} --output {params.folder}")
 
 
 rule convert_lpips:
@@ -38,6 +39,8 @@ rule convert_lpips:
 # Spatial VAE and flow net, where they are not files here: into the caches where jobs look for them. Only where asked for:
 # jobs that reach the network fetch for themselves.
 rule fetch_weights:
+    input:
+        settings="results/{experiment}/settings/fetch_weights.json",
     output:
         listing="resources/weights/{experiment}.json",
     log:
@@ -47,10 +50,8 @@ rule fetch_weights:
     localrule: True
     conda:
         "../../envs/video-vae.yaml"
-    params:
-        settings=argument(slices.weights_slice),
     shell:
-        python("-m video_vae fetch-weights {params.settings:q} --output {output.listing}")
+        python("-m video_vae fetch-weights {input.settings} --output {output.listing}")
 
 
 # All that needs the network, to be made where there is one: `make offline`.

@@ -23,14 +23,13 @@ rule train_stage1:
         runtime=0,
     params:
         stage="stage1",
-        settings=argument(slices.stage_slice, "stage1"),
         options=stage_options,
         folder=folder_of("run"),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
             " --nodes {resources.nodes} --wall-minutes {resources.runtime}"
-            " -m video_vae.train {params.settings:q} --stage {params.stage} --experiment {wildcards.experiment}"
+            " -m video_vae.train {input.settings} --stage {params.stage} --experiment {wildcards.experiment}"
             " --data-path {input.train} --valid-path {input.test} {params.options} --output {params.folder}"
         )
 
@@ -48,7 +47,6 @@ use rule train_stage1 as train_stage2 with:
         "results/benchmarks/{experiment}/train_stage2.tsv"
     params:
         stage="stage2",
-        settings=argument(slices.stage_slice, "stage2"),
         options=stage_options,
         folder=folder_of("run"),
 
@@ -66,6 +64,5 @@ use rule train_stage1 as train_stage3 with:
         "results/benchmarks/{experiment}/train_stage3.tsv"
     params:
         stage="stage3",
-        settings=argument(slices.stage_slice, "stage3"),
         options=stage_options,
         folder=folder_of("run"),

@@ -6,6 +6,7 @@ not read, never reruns the job. Imports no torch: the workflow's dry run uses it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from video_vae.config.data import Data
 from video_vae.config.schema import Config
 from video_vae.config.types import Settings, StageName
 from video_vae.errors import UserError
-from video_vae.provenance import canonical_json, fingerprint
+from video_vae.provenance import fingerprint
 
 Slice = dict[str, Any]
 LISTING = frozenset({"sources", "columns", "root", "packages", "archived", "decode", "reader", "min_frames"})
@@ -81,9 +82,9 @@ def pick(config: Config, keys: Iterable[str]) -> Slice:
     return result
 
 
-def as_argument(settings: Slice) -> str:
-    """Write a slice as the JSON text that every subcommand takes in place of a config file."""
-    return canonical_json(settings)
+def as_text(settings: Slice) -> str:
+    """Write a slice, always in the same way, as the text of a file that a job takes in place of a config."""
+    return json.dumps(settings, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def package_slice(config: Config, name: str) -> Slice:

@@ -17,7 +17,7 @@ from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fetch`."""
-    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument("config", help="settings: YAML or JSON file, or JSON text")
     parser.add_argument("name", help="which entry of `resources`")
     parser.add_argument("--output", type=Path, help="folder to fill [resources/NAME]")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `manifest`."""
-    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument("config", help="settings: YAML or JSON file, or JSON text")
     parser.add_argument("--output-dir", type=Path, default=Path("results/data"), help="folder of the tables to write")
     parser.add_argument("--packages-dir", type=Path, default=Path("resources"), help="folder of the fetched packages")
     parser.add_argument("--workers", type=int, help="files probed at once [cores]")

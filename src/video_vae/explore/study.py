@@ -127,7 +127,7 @@ def open_study(
     """Open the finished run of a config.
 
     Args:
-        config: YAML file, relative to the folder, or the settings as JSON text.
+        config: YAML or JSON file, relative to the folder, or the settings as JSON text.
         folder: the folder in which the workflow ran.
         threads: CPU threads to compute with; torch's own number where there is none.
         device: `cpu`, `cuda` or `auto`.

@@ -37,7 +37,7 @@ def fetch_weights(config: Config) -> dict[str, str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fetch-weights`."""
-    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument("config", help="settings: YAML or JSON file, or JSON text")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write: name -> sha256")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `encode-latents`."""
-    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument("config", help="settings: YAML or JSON file, or JSON text")
     parser.add_argument(
         "--data-path", action="append", type=Path, required=True, help="table of clips; may be repeated"
     )

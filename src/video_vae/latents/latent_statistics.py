@@ -15,7 +15,7 @@ from video_vae.cli import main_for
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `latent-statistics`."""
-    parser.add_argument("config", help="YAML file, or the settings as JSON text")
+    parser.add_argument("config", help="settings: YAML or JSON file, or JSON text")
     parser.add_argument("--ckpt-path", type=Path, required=True, help="model folder, or a weights file")
     parser.add_argument("--data-path", type=Path, required=True, help="table of clips")
     parser.add_argument("--latents", type=Path, nargs="+", help="files of the latent cache")

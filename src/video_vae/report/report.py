@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the report is made from and where it goes."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file of the run, or its settings as JSON text")
+    parser.add_argument("config", metavar="CONFIG", help="settings of the run: YAML or JSON file, or JSON text")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the run")
     parser.add_argument("--output", type=Path, default=Path("reports/report.html"), help="page to write")
     parser.add_argument("--figures", type=Path, help="folder for the figures [figures, beside the page]")

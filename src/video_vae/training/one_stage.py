@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import Config, load_config
-from video_vae.config.files import is_json_text
+from video_vae.config.files import is_json
 from video_vae.config.runs import resolve
 from video_vae.distributed.ranks import started_ranks
 from video_vae.distributed.stopping import GOES_ON
@@ -76,8 +76,8 @@ def _deadline(args: argparse.Namespace, began: float) -> float | None:
 def _config(source: str, experiment: str | None) -> Config:
     config = load_config(source)
     runs = resolve(config)
-    # As JSON text the settings are one run's own; its name is then only a label.
-    if experiment is None or is_json_text(source):
+    # Settings that the workflow wrote are one run's own; its name is then only a label.
+    if experiment is None or (is_json(source) and not config.experiments):
         return runs[config.experiment]
     if experiment not in runs:
         raise UserError(f"--experiment {experiment}: {source} has {', '.join(runs)}")

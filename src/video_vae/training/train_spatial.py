@@ -12,7 +12,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``train-spatial``."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, or JSON text")
+    parser.add_argument("config", metavar="CONFIG", help="settings: YAML or JSON file, or JSON text")
     parser.add_argument("--data-path", type=Path, required=True, metavar="CSV", help="table of training clips")
     parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips, for the PSNR only")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, diffusers format")
