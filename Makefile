@@ -56,6 +56,7 @@ lint: env
 	@$(PYTHON_BIN)/python -m video_vae.config.docs --check
 	@$(PYTHON_BIN)/python envs/generate.py --check
 	@$(PYTHON_BIN)/python tests/docs/documents.py
+	@$(PYTHON_BIN)/python tests/docs/words.py
 
 format: env
 	@$(PYTHON_BIN)/ruff check --fix

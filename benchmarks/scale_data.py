@@ -188,6 +188,6 @@ def run_latents(options: Options) -> str:
                 start = time.perf_counter()
                 list(pool.map(windows, [str(path)] * workers, range(10, 10 + workers), [count // workers] * workers))
                 seconds = time.perf_counter() - start
-            rows.append((f"random {FRAMES}-frame windows, {workers} processes", f"{count / seconds:,.0f} a second"))
+            rows.append((f"random {FRAMES}-frame windows, {workers} processes", f"{count / seconds:,.0f} per second"))
     title = f"Latent cache of {side}x{side} frames, in the page cache"
     return markdown(title, ["", "measured"], rows)

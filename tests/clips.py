@@ -26,7 +26,7 @@ def write_video(
     seed: int = 0,
     every: int = 1,
 ) -> Path:
-    """Write moving gradients, another picture each frame; 25 frames a second, or one in `every` of them."""
+    """Write moving gradients, another picture each frame; 25 frames per second, or one in `every` of them."""
     rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
     with av.open(str(path), "w", options=dict(container or {})) as output:
         stream = output.add_stream(codec, rate=25, options=dict(options or {}))
@@ -53,7 +53,7 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
 
 
 def set_edits(path: Path, edits: Sequence[tuple[int, int]]) -> Path:
-    """Give an MP4 of 25 frames a second, in place, an edit list that shows `frames` from `first`, for each pair."""
+    """Give an MP4 of 25 frames per second, in place, an edit list that shows `frames` from `first`, for each pair."""
     content = path.read_bytes()
     place = content.index(b"moov") - 4
     head, moov = content[:place], bytearray(content[place:])

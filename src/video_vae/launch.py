@@ -104,7 +104,7 @@ def counted_ranks(ranks: str) -> int:
     if ranks == "auto":
         return max(1, gpus)
     if 0 < gpus < int(ranks) and _cuda_works():
-        raise UserError(f"{ranks} ranks, but {gpus} GPUs are visible; set the rule's `ranks` to its GPUs a node")
+        raise UserError(f"{ranks} ranks, but {gpus} GPUs are visible; set the rule's `ranks` to its GPUs per node")
     return int(ranks)
 
 

@@ -1,4 +1,4 @@
-"""results/metrics.csv: one row an experiment, stage and variant, the same bytes for the same summaries."""
+"""results/metrics.csv: one row per experiment, stage and variant, the same bytes for the same summaries."""
 
 from __future__ import annotations
 

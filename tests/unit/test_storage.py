@@ -160,5 +160,5 @@ def test_previews_are_small_and_of_the_kind_that_browsers_play(tmp_path: Path) -
 
 def test_impossible_frame_rates_are_refused(tmp_path: Path) -> None:
     for fps in (0.0, -1.0, float("nan"), 1e6):
-        with pytest.raises(UserError, match="frames a second"):
+        with pytest.raises(UserError, match="frames per second"):
             write_lossless(tmp_path / "x.mkv", noise(1, 8, 8), fps)

@@ -33,7 +33,7 @@ def schema_text() -> str:
 
 
 def key_tables() -> str:
-    """Write one Markdown table a section of the config: key, default, type, meaning."""
+    """Write one Markdown table per section of the config: key, default, type, meaning."""
     lines: list[str] = []
     for title, meaning, rows in _sections(Config, {"": Config()}, ""):
         lines += [f"### {title}", "", meaning, "", "| key | default | type | meaning |", "| --- | --- | --- | --- |"]

@@ -38,7 +38,7 @@ class SpatialTraining(Settings):
     steps: Count = 6000
     """Optimizer steps."""
     batch: Count = 16
-    """Crops a step."""
+    """Crops per step."""
     crop: Side = 64
     """Side of the square random crops, in pixels."""
     learning_rate: Positive = 1e-3

@@ -58,7 +58,7 @@ class VideoIndex:
     base: Fraction
     """Seconds per unit of the time stamps."""
     rate: float
-    """Frames a second."""
+    """Frames per second."""
     edited: bool
     """An edit list leaves out some of the pictures in the file."""
     plain: bool = False

@@ -1,7 +1,7 @@
 """Remember what files were found to be, so that listing them again looks only into what is new or changed.
 
-One JSON object a line, written as files are probed: a listing that was killed goes on with the files it lacks. Imports
-nothing heavy.
+One JSON object per line, written as files are probed: a listing that was killed goes on with the files it lacks.
+Imports nothing heavy.
 """
 
 from __future__ import annotations

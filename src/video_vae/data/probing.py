@@ -1,6 +1,6 @@
 """Look into many files at once, in processes of their own: a decoder that hangs or crashes costs one file, not the run.
 
-``python -m video_vae.data.probing`` is the worker: a line of JSON in (what to do and the path), a JSON object a line
+``python -m video_vae.data.probing`` is the worker: a line of JSON in (what to do and the path), a JSON object per line
 out. It has no more memory and time than a file may need, and can write nothing.
 """
 

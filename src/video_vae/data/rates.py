@@ -14,7 +14,7 @@ from video_vae.data.packets import Packet
 from video_vae.tar_members import byte_size, open_bytes
 
 SLOWEST, FASTEST = 0.1, 1000.0
-"""Frames a second that a video may have; beyond, its time stamps are wrong."""
+"""Frames per second that a video may have; beyond, its time stamps are wrong."""
 
 RATE_TOLERANCE = 0.05
 """Share by which the announced frame rate may differ from the time stamps' before they are believed instead."""
@@ -29,7 +29,7 @@ _SEGMENT, _HEAD_BYTES = b"\x18\x53\x80\x67", 4096
 
 
 def frame_rate(container: InputContainer, stream: VideoStream, packets: Sequence[Packet]) -> float:
-    """Return frames a second: as announced, or as the packets have it where they say otherwise.
+    """Return frames per second: as announced, or as the packets have it where they say otherwise.
 
     Steps back in time and stops of the recorder do not count, unless a stop is nearly all there is.
     """

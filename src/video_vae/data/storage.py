@@ -50,7 +50,7 @@ class StoredClip:
     width: int
     """Width in pixels."""
     fps: float
-    """Frames a second."""
+    """Frames per second."""
     sha256: str
     """Hash of the pixels: uint8 (T,H,W,3) in C order."""
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class _Writer:
 
     def __init__(self, path: str | Path, fps: float) -> None:
         if not 0 < fps < 1000:  # Matroska counts in milliseconds
-            raise UserError(f"{path}: {fps} frames a second cannot be stored; give a rate between 0 and 1000")
+            raise UserError(f"{path}: {fps} frames per second cannot be stored; give a rate between 0 and 1000")
         self._path = Path(path)
         self._fps = float(fps)
         self._stack = ExitStack()
@@ -132,7 +132,7 @@ class LosslessWriter(_Writer):
 
     Args:
         path: the .mkv file, which appears only when the block ends without an exception.
-        fps: frames a second.
+        fps: frames per second.
         frames: how many frames will be written; a different number is an error.
         meta: anything that JSON can hold, to be read back as `StoredClip.meta`.
     """
@@ -205,7 +205,7 @@ class VideoWriter(PreviewWriter):
 
     Args:
         path: the .mp4 file.
-        fps: frames a second.
+        fps: frames per second.
         note: text kept in the file as its description.
     """
 
@@ -243,7 +243,7 @@ def write_preview(path: str | Path, frames: np.ndarray, fps: float) -> None:
 
 
 def read_lossless(path: str | Path) -> tuple[np.ndarray, float]:
-    """Read a stored clip whole: uint8 (T,H,W,3) and its frames a second.
+    """Read a stored clip whole: uint8 (T,H,W,3) and its frames per second.
 
     Raises:
         UserError: if the file is missing, was not written by this module, or is damaged.

@@ -39,7 +39,7 @@ class Clip:
     width: int
     """Width as shown (rotation applied), in pixels."""
     fps: float | None
-    """Frames a second; None (an empty cell) for an image."""
+    """Frames per second; None (an empty cell) for an image."""
     aspect_ratio: float
     """Height / width (Open-Sora's convention)."""
     resolution: int

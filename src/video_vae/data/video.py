@@ -69,7 +69,7 @@ def _probe(path: str | Path, *, every_frame: bool) -> MediaInfo:
     if index.cut:
         raise MediaError("truncated", index.cut)
     if not SLOWEST <= index.rate < FASTEST:
-        raise MediaError("unreadable", f"its time stamps give {index.rate:.3g} frames a second")
+        raise MediaError("unreadable", f"its time stamps give {index.rate:.3g} frames per second")
     count, indices = len(index.stamps), None
     if not every_frame:
         count = count or count_frames(path)

@@ -1,1 +1,1 @@
-"""What this machine has and lacks for the workflow, and for a config: one check a line, with what to do."""
+"""What this machine has and lacks for the workflow, and for a config: one check per line, with what to do."""

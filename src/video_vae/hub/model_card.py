@@ -290,7 +290,7 @@ def _recipe(records: Sequence[Mapping[str, Any]]) -> str:
         "stage",
         "trained",
         "steps",
-        "clips a step",
+        "clips per step",
         "frames",
         "loss weights",
         "learning rate",

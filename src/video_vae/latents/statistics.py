@@ -43,7 +43,7 @@ TIMEOUT = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations a channel, mergeable without loss of digits (Chan et al., 1979)."""
+    """Count, mean and sum of squared deviations per channel, mergeable without loss of digits (Chan et al., 1979)."""
 
     count: int
     mean: NDArray[np.float64]
@@ -66,7 +66,7 @@ class Moments:
 
     @property
     def std(self) -> NDArray[np.float64]:
-        """Standard deviation a channel (population)."""
+        """Standard deviation per channel (population)."""
         result: NDArray[np.float64] = np.sqrt(self.deviations / self.count)
         return result
 

@@ -1,4 +1,4 @@
-"""Gather the summaries of several evaluations in one table: one row an experiment, stage and variant."""
+"""Gather the summaries of several evaluations in one table: one row per experiment, stage and variant."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def collect(entries: Iterable[Entry], output: Path) -> None:
-    """Write one row a variant of each summary, in the order given; the same summaries give the same bytes.
+    """Write one row per variant of each summary, in the order given; the same summaries give the same bytes.
 
     Raises:
         UserError: if a summary is missing or is not one.

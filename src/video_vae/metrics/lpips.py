@@ -150,7 +150,7 @@ class LPIPS(nn.Module):
         )
 
     def score(self, distances: Features, size: tuple[int, int]) -> Tensor:
-        """Reduce maps of the distance to one value a frame, (T,), float64; `size` is that of the frames."""
+        """Reduce maps of the distance to one value per frame, (T,), float64; `size` is that of the frames."""
         if not self.spatial:
             return torch.stack([layer.double().mean(dim=(1, 2, 3)) for layer in distances]).sum(dim=0)
         # The mean of a bilinearly enlarged map is a weighted mean of the map itself: nothing needs enlarging.

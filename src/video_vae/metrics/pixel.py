@@ -1,6 +1,6 @@
 """Metrics of single pixels, a frame at a time: MSE and PSNR; and flicker between frames.
 
-All take `real` and `generated` as float (T,3,H,W) in [0,1] and return float64, one value a frame (or frame pair).
+All take `real` and `generated` as float (T,3,H,W) in [0,1] and return float64, one value per frame (or frame pair).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class ClipScores:
     height: int
     width: int
     values: dict[str, NDArray[np.float64]]
-    """A value a frame, (T,): flolpips belongs to a frame and the next, flicker to a frame and the one before."""
+    """A value per frame, (T,): flolpips belongs to a frame and the next, flicker to a frame and the one before."""
     lengths: tuple[int, int]
     """Frames of the original and of the variant; those beyond the shorter one's end were not scored."""
     real: Source

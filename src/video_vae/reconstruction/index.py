@@ -131,5 +131,5 @@ def write_index(path: Path, variants: Sequence[str], rows: Iterable[Mapping[str,
 
 
 def write_failed(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write failed.csv: one row a clip that could not be reconstructed, and why."""
+    """Write failed.csv: one row per clip that could not be reconstructed, and why."""
     write_rows(path, FAILED_COLUMNS, ([row[name] for name in FAILED_COLUMNS] for row in rows))

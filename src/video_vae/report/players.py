@@ -194,7 +194,7 @@ def _means(results: Results, row: Row, clip_id: str) -> dict[str, float | None]:
 
 
 def clip_table(results: Results, embedded: Sequence[str]) -> dict[str, Any]:
-    """List all clips for the page's table: columns, and one list of cells a clip, worst final PSNR first."""
+    """List all clips for the page's table: columns, and one list of cells per clip, worst final PSNR first."""
     experiment = results.experiments[0]
     stage = results.final_stage(experiment)
     if stage is None:

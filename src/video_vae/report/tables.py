@@ -57,7 +57,7 @@ class Results:
     """metrics.csv, every cell as it stands in the file."""
     metrics: pd.DataFrame
     clips: pd.DataFrame
-    """One row a clip, experiment, stage and variant."""
+    """One row per clip, experiment, stage and variant."""
     frames: pd.DataFrame
     logs: pd.DataFrame
     runs: tuple[Run, ...]

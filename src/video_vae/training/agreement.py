@@ -1,4 +1,4 @@
-"""What all ranks must know of a step before its update: one sum over the ranks, once a step."""
+"""What all ranks must know of a step before its update: one sum over the ranks, once per step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of a training: log.jsonl, one object a line, and the same figures for TensorBoard.
+"""The log of a training: log.jsonl, one object per line, and the same figures for TensorBoard.
 
 While a training runs, log.jsonl lies in its state folder. A checkpoint notes how long the log was, and a resume cuts it
 back to that, so that each step stands in it once however often the training was killed.

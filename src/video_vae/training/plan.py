@@ -69,7 +69,7 @@ class StepShape:
     images: bool
     """The step takes images: real ones, or single frames of videos."""
     length: int
-    """Frames a clip."""
+    """Frames per clip."""
 
 
 class StagePlan:

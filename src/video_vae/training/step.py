@@ -20,7 +20,7 @@ mean absolute error of an element."""
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """What is random in the forward pass of some clips; one entry a clip, so that batching changes nothing."""
+    """What is random in the forward pass of some clips; one entry per clip, so that batching changes nothing."""
 
     spatial_seeds: Sequence[int]
     """Seeds of the spatial posterior's noise."""
