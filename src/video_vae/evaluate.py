@@ -1,4 +1,4 @@
-"""Score generated clips against the originals of the same name: PSNR, SSIM, LPIPS, FloLPIPS, flicker.
+"""Score generated clips against the originals of the same name: PSNR, SSIM, LPIPS, FloLPIPS, VMAF and others.
 
 Files pair by name, whatever their ending. Several generated folders may be given; what concerns the originals is then
 computed once. Clips may be lossless files of this package, any video, or images. Under torchrun the ranks split the
@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("batch_size", "work on as many pixels at once as N x 8 frames of 256x256 have [2]", type=_positive, default=2)
     add("device", "auto, cpu or cuda [auto]", default="auto")
     add("lpips", "folder with the LPIPS weights [resources/lpips, else fetched into the user's cache]", type=Path)
-    add("flow", "optical flow of FloLPIPS [auto]", choices=("auto", "pwcnet", "raft", "dis"), default="auto")
+    flows = ("auto", "pwcnet", "raft", "dis")
+    add("flow", "optical flow of flolpips, warping_error and tof [auto]", choices=flows, default="auto")
     add("flow_weights", "its weights: a file, or an address with --flow_sha256")
     add("flow_sha256", "hash that the flow weights must have")
     add("fvd_weights", "TorchScript file of rFVD's feature net; rFVD is computed only where one is given")

@@ -36,6 +36,7 @@ _MARKS = (
     STORED.encode(),
     PREVIEW.encode(),
     b'"_class_name": "VideoAutoencoderKL"',  # an exported state dict
+    b"# Generated from requirements.lock by `make config`",  # an image's description
 )
 _SHA256 = re.compile("[0-9a-f]{64}")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from envs import generate
 from envs.generate import ENVIRONMENTS, LOCK, PIP, PYTHON, environment_text, generated, pinned
 
 from clips import write_video
@@ -150,3 +153,13 @@ def test_a_lock_that_lacks_a_package_is_refused() -> None:
     lock = "\n".join(line for lines in _lock().values() for line in lines if not line.startswith("pydantic-core"))
     with pytest.raises(UserError, match=r"lacks pydantic-core, which fetch\.yaml needs"):
         environment_text("fetch", lock)
+
+
+def test_generated_files_are_written_anew_for_another_lock(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "envs", tmp_path / "envs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Containerfile", tmp_path)
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    (tmp_path / "requirements.lock").write_text(lock + "\n# another one\n", encoding="utf-8")
+    generate.run(argparse.Namespace(root=tmp_path, check=False))
+    assert (tmp_path / "Containerfile").read_text() != (ROOT / "Containerfile").read_text()
+    generate.run(argparse.Namespace(root=tmp_path, check=True))

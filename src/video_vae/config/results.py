@@ -65,7 +65,7 @@ class Evaluation(Settings):
     )
     """Metrics to compute."""
     flow: Literal["auto", "pwcnet", "raft", "dis"] = "auto"
-    """Optical flow of FloLPIPS; `auto` takes PWC-Net where its weights are given, DIS otherwise."""
+    """Optical flow of FloLPIPS, warping error and tOF; `auto` takes PWC-Net where its weights are given, else DIS."""
     flow_weights: PathText | None = None
     """File with the flow net's weights (safetensors or what torch saved), or its https address with `flow_sha256`."""
     flow_sha256: Sha256 | None = None

@@ -18,7 +18,7 @@ from video_vae.config.files import is_json_text, read_settings
 from video_vae.config.model import Model, Spatial
 from video_vae.config.results import Evaluation, Reconstruction, Report
 from video_vae.config.stages import Stages
-from video_vae.config.types import RESERVED, Name, Settings, not_bool
+from video_vae.config.types import RESERVED, VMAF_MIN_SIDE, Name, Settings, not_bool
 from video_vae.errors import UserError
 
 LPIPS_PACKAGE = Package(
@@ -62,6 +62,16 @@ class Config(Settings):
         if isinstance(values, Mapping):
             return {name: changes for name, changes in values.items() if changes is not None}
         return values
+
+    @model_validator(mode="after")
+    def _frames_are_large_enough(self) -> Config:
+        if "vmaf" in self.evaluation.metrics and min(self.data.resolution) < VMAF_MIN_SIDE:
+            height, width = self.data.resolution
+            raise ValueError(
+                f"evaluation.metrics: vmaf needs frames of at least {VMAF_MIN_SIDE}x{VMAF_MIN_SIDE} pixels, and "
+                f"data.resolution is {height}x{width}; leave vmaf out or take larger frames"
+            )
+        return self
 
     @model_validator(mode="after")
     def _packages_known(self) -> Config:

@@ -11,13 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 StageName = Literal["stage1", "stage2", "stage3"]
-Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker"]
 Checked = Literal["psnr", "ssim", "lpips"]
 """Metrics that other programs can score anew."""
+Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker", "vmaf", "warping_error", "tof"]
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 
 MAX = 1_000_000_000
 """Largest count and number: beyond is a typo, which would overflow somewhere far from the config."""
+VMAF_MIN_SIDE = 192
+"""Smallest side of frames that VMAF is taken of, in pixels: it was made for large ones, and its coarsest scale sees a
+sixteenth of them."""
 MIN = 1e-12
 """Smallest number that must not be zero."""
 RESERVED = frozenset({"benchmarks", "latents", "settings"})

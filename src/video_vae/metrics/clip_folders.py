@@ -33,7 +33,7 @@ from video_vae.metrics.peers import check_scores
 from video_vae.metrics.reading import Source, View, open_source
 from video_vae.metrics.scoring import ClipScores, Refused, score_clip
 from video_vae.metrics.summary import clips_table, frames_table, summarize
-from video_vae.metrics.tools import NETS, Tools
+from video_vae.metrics.tools import FLOW_METRICS, NETS, Tools
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.weights.lpips_place import lpips_folder
@@ -257,7 +257,7 @@ def _as_text(summary: Mapping[str, Any]) -> str:
                 lines.append(f"  {value['name']} [{value['features']}]: {value['value']}{why}")
             elif isinstance(value, Mapping) and value["mean"] is not None:
                 interval = "" if value["low"] is None else f"  (95 %: {value['low']:.4f} to {value['high']:.4f})"
-                label = f"{name} [{summary['conditions']['flow']}]" if name == "flolpips" else name
+                label = f"{name} [{summary['conditions']['flow']}]" if name in FLOW_METRICS else name
                 lines.append(f"  {label:<16} {value['mean']:10.4f}{interval}")
         if entry.get("psnr_capped"):
             lines.append(f"  {entry['psnr_capped']} frames are identical: their PSNR was capped at 100 dB")

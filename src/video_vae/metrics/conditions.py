@@ -28,6 +28,9 @@ RULES = {
     "lpips": "AlexNet, v0.1, mean of the map at full resolution",
     "lpips_vgg": "VGG16, v0.1, mean of the map at full resolution",
     "flolpips": "frame t, weighted by the difference of the flows from t to t+1",
+    "vmaf": "model v0.6.1 of each frame, 0 to 100, of 8-bit BT.709 luma, by vmaf-torch",
+    "warping_error": "mean squared difference (range 1) of t and t-1 carried by the original's flow, where both show",
+    "tof": "mean over pixels of the length of the difference of the flows from t-1 to t, in pixels",
     "flicker": "mean over pixels of |change of the variant - change of the original| between frames, in 8-bit levels",
 }
 

@@ -52,7 +52,8 @@ class DIS:
         """Return the flow of each pair, computed on the CPU, one pair a thread."""
         if min(first.shape[-2:]) < DIS_MIN_SIDE:
             raise UserError(
-                f"DIS flow needs frames of at least {DIS_MIN_SIDE}x{DIS_MIN_SIDE} pixels; leave flolpips out"
+                f"DIS flow needs frames of at least {DIS_MIN_SIDE}x{DIS_MIN_SIDE} pixels; leave flolpips, "
+                "warping_error and tof out"
             )
         pairs = list(zip(_grey(first), _grey(second), strict=True))
         with _one_cv2_thread(), ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:

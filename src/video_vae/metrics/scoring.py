@@ -21,12 +21,16 @@ from video_vae.errors import UserError
 from video_vae.metrics.flolpips import weighted_distance
 from video_vae.metrics.flow import Flow
 from video_vae.metrics.lpips import Features, NetName
+from video_vae.metrics.motion import carried_error, flow_difference, visible
 from video_vae.metrics.pairing import Pair
 from video_vae.metrics.pixel import flicker, mse, psnr_from_mse
 from video_vae.metrics.reading import Source, View, open_source, read_chunks
 from video_vae.metrics.structural import ssim
 from video_vae.metrics.tools import NETS, Tools
+from video_vae.metrics.vmaf import VMAF, luma
 
+DETAILS, MOTION = "vmaf details", "vmaf motion"
+"""What is kept of each frame until VMAF's scores are made of it."""
 BATCH_PIXELS = 8 * 256 * 256
 """Pixels of a clip that are worked on at once, for each unit of the batch size."""
 
@@ -44,7 +48,8 @@ class ClipScores:
     height: int
     width: int
     values: dict[str, NDArray[np.float64]]
-    """A value per frame, (T,): flolpips belongs to a frame and the next, flicker to a frame and the one before."""
+    """A value per frame, (T,): flolpips belongs to a frame and the next; flicker, warping_error and tof to a frame and
+    the one before."""
     lengths: tuple[int, int]
     """Frames of the original and of the variant; those beyond the shorter one's end were not scored."""
     real: Source
@@ -74,6 +79,8 @@ class _Originals:
         self._tools = tools
         self._features: dict[NetName, Features] = {}
         self._flow: Tensor | None = None
+        self._carried: tuple[Tensor, Tensor] | None = None
+        self._luma: Tensor | None = None
 
     def features(self, net: NetName, count: int) -> Features:
         """Return the features of the first `count` frames, computed once."""
@@ -86,6 +93,19 @@ class _Originals:
         if self._flow is None:
             self._flow = estimate(self.joined[:-1], self.joined[1:])
         return self._flow[:pairs]
+
+    def carried(self, estimate: Flow, pairs: int) -> tuple[Tensor, Tensor]:
+        """Return the flow from each frame to the one before, and which pixels both show, of the first `pairs` pairs."""
+        if self._carried is None:
+            backward = estimate(self.joined[1:], self.joined[:-1])
+            self._carried = backward, visible(backward, self.flow(estimate, len(backward)))
+        return self._carried[0][:pairs], self._carried[1][:pairs]
+
+    def luma(self) -> Tensor:
+        """Return the luma of the frames and of the one before, (T,1,H,W), computed once."""
+        if self._luma is None:
+            self._luma = luma(self.joined)
+        return self._luma
 
 
 @dataclass(kw_only=True)
@@ -147,6 +167,7 @@ class _Track:
             self._add("ssim", ssim(real, generated))
         if "flicker" in chosen:
             self._add("flicker", flicker(originals.joined[: len(joined)], joined))
+        alex: Features | None = None
         for metric, name in (("lpips", NETS["lpips"]), ("lpips_vgg", NETS["lpips_vgg"])):
             net = self.tools.nets.get(name)
             if net is None:
@@ -154,17 +175,35 @@ class _Track:
             distances = net.distances(originals.features(name, count), net.features(generated))
             if metric in chosen:
                 self._add(metric, net.score(distances, (real.shape[-2], real.shape[-1])))
-            if metric == "lpips" and self.tools.flow is not None:
-                self._score_motion(originals, joined, distances, self.tools.flow)
+            if metric == "lpips":
+                alex = distances
+        if self.tools.flow is not None:
+            self._score_motion(originals, joined, alex, self.tools.flow)
+        if self.tools.vmaf is not None:
+            self._take_details(originals, generated, self.tools.vmaf)
 
-    def _score_motion(self, originals: _Originals, joined: Tensor, distances: Features, flow: Flow) -> None:
-        if self.distances is not None:
+    def _score_motion(self, originals: _Originals, joined: Tensor, distances: Features | None, flow: Flow) -> None:
+        chosen, pairs = self.tools.metrics, len(joined) - 1
+        if distances is not None and self.distances is not None:
             distances = tuple(torch.cat(pair) for pair in zip(self.distances, distances, strict=True))
-        pairs = len(joined) - 1
-        if pairs:
-            motion = flow(joined[:-1], joined[1:])
-            self._add("flolpips", weighted_distance(_first(distances, pairs), originals.flow(flow, pairs), motion))
-        self.distances = tuple(layer[-1:].clone() for layer in distances)
+        if pairs and "warping_error" in chosen:
+            self._add("warping_error", carried_error(joined, *originals.carried(flow, pairs)))
+        if pairs and ("flolpips" in chosen or "tof" in chosen):
+            real, motion = originals.flow(flow, pairs), flow(joined[:-1], joined[1:])
+            if "tof" in chosen:
+                self._add("tof", flow_difference(real, motion))
+            if "flolpips" in chosen and distances is not None:
+                self._add("flolpips", weighted_distance(_first(distances, pairs), real, motion))
+        if distances is not None:
+            self.distances = tuple(layer[-1:].clone() for layer in distances)
+
+    def _take_details(self, originals: _Originals, generated: Tensor, vmaf: VMAF) -> None:
+        """Take what VMAF needs of these frames; the score of one depends on the motion to the next."""
+        count, real = len(generated), originals.luma()
+        first = len(real) - len(originals.frames)
+        self._add(DETAILS, vmaf.details(real[first : first + count], luma(generated)))
+        motion = vmaf.motion(real[: first + count])
+        self._add(MOTION, motion if first else torch.cat([motion.new_zeros(1), motion]))
 
     def _add(self, name: str, values: Tensor) -> None:
         self.parts.setdefault(name, []).append(values.cpu())
@@ -176,11 +215,16 @@ class _Track:
         columns = {name: torch.cat(parts) for name, parts in self.parts.items()}
         if "mse" in columns:
             columns = {"psnr": psnr_from_mse(columns["mse"])} | columns
+        if self.tools.vmaf is not None:
+            model = self.tools.vmaf
+            sides = (columns.pop(name).to(self.tools.device) for name in (DETAILS, MOTION))
+            columns["vmaf"] = model.predict(*sides).cpu()
         gap = torch.full((1,), torch.nan, dtype=torch.float64)
         if "flolpips" in self.tools.metrics:
             columns["flolpips"] = torch.cat([columns.get("flolpips", gap[:0]), gap])
-        if "flicker" in columns:
-            columns["flicker"] = torch.cat([gap, columns["flicker"]])
+        for name in ("flicker", "warping_error", "tof"):
+            if name in self.tools.metrics:
+                columns[name] = torch.cat([gap, columns.get(name, gap[:0])])
         # copies: torch's own small pieces, kept for good, would pin the freed memory of whole clips between them
         values = {name: column.numpy().copy() for name, column in columns.items()}
         return ClipScores(

@@ -17,7 +17,7 @@ from video_vae.metrics.scoring import ClipScores
 COLUMNS = ("psnr", "mse", "ssim", "lpips", "flolpips", "flicker")
 """Columns that a table of frames always has; those of metrics that were not chosen are empty."""
 CLIP_COLUMNS = ("psnr", "psnr_pooled", "psnr_capped", "ssim", "lpips", "flolpips", "flicker")
-OPTIONAL = ("lpips_vgg",)
+OPTIONAL = ("lpips_vgg", "vmaf", "warping_error", "tof")
 """Columns that are there only where they were asked for."""
 BOOTSTRAP_VALUES = 1_000_000
 """Values of the bootstrap's resamples that are held at once."""

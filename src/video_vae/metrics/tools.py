@@ -12,15 +12,19 @@ import torch
 from torch import Tensor
 
 from video_vae.config import Metric
+from video_vae.config.types import VMAF_MIN_SIDE
 from video_vae.data.transform import Frames
 from video_vae.errors import UserError
 from video_vae.metrics.flow import DIS, DIS_MIN_SIDE, Flow
 from video_vae.metrics.lpips import LPIPS, MIN_SIDE, NetName, load_lpips
 from video_vae.metrics.structural import WINDOW
+from video_vae.metrics.vmaf import VMAF
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 NETS: Mapping[str, NetName] = {"lpips": "alex", "flolpips": "alex", "lpips_vgg": "vgg"}
 """The LPIPS net that a metric needs."""
+FLOW_METRICS: tuple[Metric, ...] = ("flolpips", "warping_error", "tof")
+"""Metrics that optical flow is part of: numbers with different flows cannot be compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,7 @@ class Tools:
     metrics: tuple[Metric, ...]
     nets: Mapping[NetName, LPIPS]
     flow: Flow | None
+    vmaf: VMAF | None
     device: torch.device
 
     @classmethod
@@ -44,10 +49,11 @@ class Tools:
         nets: dict[NetName, LPIPS] = {net: load_lpips(lpips, net) for net in names}
         for net in nets.values():
             net.to(device)
-        estimator = flow() if "flolpips" in chosen else None
+        estimator = flow() if any(metric in FLOW_METRICS for metric in chosen) else None
         if isinstance(estimator, torch.nn.Module):
             estimator.to(device)
-        return cls(metrics=chosen, nets=nets, flow=estimator, device=device)
+        vmaf = VMAF().to(device) if "vmaf" in chosen else None
+        return cls(metrics=chosen, nets=nets, flow=estimator, vmaf=vmaf, device=device)
 
     def check_size(self, height: int, width: int) -> None:
         """Refuse frames that are too small for a metric.
@@ -55,10 +61,10 @@ class Tools:
         Raises:
             UserError: naming the metric and the size that it needs.
         """
-        needs = {"ssim": WINDOW, **{metric: MIN_SIDE[net] for metric, net in NETS.items()}}
+        needs = {"ssim": WINDOW, "vmaf": VMAF_MIN_SIDE, **{metric: MIN_SIDE[net] for metric, net in NETS.items()}}
         for metric in self.metrics:
             side = needs.get(metric, 1)
-            if metric == "flolpips" and isinstance(self.flow, DIS):
+            if metric in FLOW_METRICS and isinstance(self.flow, DIS):
                 side = max(side, DIS_MIN_SIDE)
             if min(height, width) < side:
                 raise UserError(f"{height}x{width} pixels are too small for {metric}, which needs {side}x{side}")

@@ -18,7 +18,7 @@ from video_vae.report.compare import Difference, Row
 from video_vae.report.paper_formats import Cell, Table, as_csv, as_latex, as_markdown
 from video_vae.report.sections import metric_cell
 from video_vae.report.tables import BASELINE, Results
-from video_vae.report.terms import METRICS, Metric, counted, flow_label, stage_label, variant_label
+from video_vae.report.terms import FLOW_METRICS, METRICS, Metric, counted, flow_label, stage_label, variant_label
 
 NAMES = ("main", "experiments", "differences")
 
@@ -202,8 +202,9 @@ def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) 
     ]
     said += ["LPIPS with AlexNet v0.1"] if any(metric.key == "lpips" for metric in metrics) else []
     flows = sorted({value for value in results.metrics_text.get("flow", ()) if value})
-    if flows and any(metric.key == "flolpips" for metric in metrics):
-        said.append(f"FloLPIPS with {', '.join(map(flow_label, flows))} flow")
+    named = [metric.label for metric in metrics if metric.key in FLOW_METRICS]
+    if flows and named:
+        said.append(f"{', '.join(named)} with {', '.join(map(flow_label, flows))} flow")
     return f"{'; '.join(said)}."
 
 

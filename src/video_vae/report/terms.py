@@ -88,6 +88,33 @@ METRICS: dict[str, Metric] = {
             meaning="learned perceptual distance with VGG, the net of the training loss",
             smallest=0.002,
         ),
+        Metric(
+            key="vmaf",
+            label="VMAF",
+            unit="",
+            decimals=1,
+            higher_is_better=True,
+            meaning="learned fusion of detail and motion (v0.6.1, 0 to 100), averaged over frames",
+            smallest=1.0,
+        ),
+        Metric(
+            key="warping_error",
+            label="Warping error",
+            unit="",
+            decimals=6,
+            higher_is_better=False,
+            meaning="squared difference of a frame and the one before, carried along the original's motion",
+            smallest=0.0001,
+        ),
+        Metric(
+            key="tof",
+            label="tOF",
+            unit="px",
+            decimals=3,
+            higher_is_better=False,
+            meaning="how far the motion from frame to frame differs from the original's",
+            smallest=0.02,
+        ),
     )
 }
 
@@ -115,6 +142,8 @@ VARIANT_NOTES = {
     "mean": "baseline: the mean frame of the clip, shown throughout",
 }
 
+FLOW_METRICS = ("flolpips", "warping_error", "tof")
+"""Metrics whose numbers depend on the optical flow."""
 FLOW_LABELS = {"dis": "DIS (OpenCV)", "pwcnet": "PWC-Net", "raft": "RAFT"}
 
 MISSING = "–"
