@@ -167,7 +167,7 @@ def bench_lpips(options: Options) -> str:
 
 
 def bench_flolpips(options: Options) -> str:
-    """Time FloLPIPS a pair of frames, and its parts."""
+    """Time FloLPIPS per pair of frames, and its parts."""
     pairs = min(FRAMES - 1, 4)
     real, generated, _ = (frames[: pairs + 1] for frames in pictures(FRAMES, size(options)))
     lpips, pwcnet, dis = LPIPS("alex"), PWCNet(), DIS()

@@ -104,7 +104,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "verify": Command(
             "video_vae.verification.verify",
-            "walk back from a result, rehash all that made it, and say what differs",
+            "trace a result back, rehash all that made it, and list what differs",
             "results/metrics.csv --row demo:stage3",
         ),
         "explore": Command(

@@ -104,7 +104,7 @@ def walk(folder: str | Path, on_error: Callable[[OSError], None] | None = None) 
 
     Args:
         folder: where to begin.
-        on_error: told of each folder that cannot be listed.
+        on_error: called with each folder that cannot be listed.
     """
     seen: set[str] = set()
     starts = [str(folder)]

@@ -1,4 +1,4 @@
-"""Tell files that this project wrote from those of others, so that no command replaces or deletes what is not its own.
+"""Tell files that this project wrote from those of others, so that no command replaces or deletes foreign files.
 
 A file is of the same kind as another one if they share most of what programs look for in them: the columns of a table,
 the keys of a JSON object, the texts that were saved with weights, the name of this project in a page, figure or video.
@@ -61,7 +61,7 @@ def raise_if_foreign(path: Path, traits: Collection[str]) -> None:
 
 
 def check_places(places: Mapping[Path, Collection[str]]) -> None:
-    """See, before a long job begins, that nothing of others lies where its files will: path -> traits, as above.
+    """Check before a long job that no foreign files lie where its outputs will: path -> traits, as above.
 
     Raises:
         UserError: which names the file.

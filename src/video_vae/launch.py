@@ -93,7 +93,7 @@ def node_arguments(nodes: int) -> list[str]:
 
 
 def counted_ranks(ranks: str) -> int:
-    """Turn `--ranks` into a number of processes: `auto` is one a visible GPU, and one where there is none.
+    """Turn `--ranks` into a number of processes: `auto` is one per visible GPU, and one where there is none.
 
     Raises:
         UserError: if there are GPUs, but too few.
@@ -115,7 +115,7 @@ def _cuda_works() -> bool:
 
 
 def run_ranks(ranks: int, arguments: Sequence[str], node: Sequence[str] = ()) -> int:
-    """Be torchrun on this machine and return the exit status, with the last lines of the rank that failed first."""
+    """Run torchrun in this process and return the exit status, with the last lines of the rank that failed first."""
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -214,7 +214,7 @@ def _last_lines(logs: Path, local_rank: int) -> list[str]:
 
 
 def run_step(command: Sequence[str]) -> int:
-    """Run a command, hand on the signals that this process gets, and return the exit status."""
+    """Run a command, forward the signals that this process gets, and return the exit status."""
     _say(shlex.join(command))
     process = subprocess.Popen(list(command))
     presses = Presses()
@@ -232,7 +232,7 @@ def run_step(command: Sequence[str]) -> int:
 def requeued(status: int) -> int:
     """Put this SLURM job in the queue again where its time was up; return the status where that cannot be.
 
-    The job keeps its number, so that Snakemake waits for it and spends no retry.
+    The job keeps its number, so that Snakemake waits for it and uses no retry.
     """
     job = os.environ.get("SLURM_JOB_ID", "")
     if status != TIME_UP_STATUS or not job:

@@ -2,7 +2,7 @@
 
 All losses are computed in float32, whatever the autocast. The reference sums the reconstruction loss over the elements
 of a frame and averages over frames and clips, so that its gradient is large and the KL weight of 1e-6 small; clipping
-and Adam see to the scale. `mean_absolute_error` gives the readable figure.
+and Adam handle the scale. `mean_absolute_error` gives the readable figure.
 """
 
 from __future__ import annotations

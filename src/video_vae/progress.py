@@ -32,14 +32,14 @@ class _Lines:
         return len(text)
 
     def flush(self) -> None:
-        """Send on what was taken."""
+        """Flush the stream."""
         self.stream.flush()
 
 
 class Progress(tqdm):
-    """A bar whose estimate is of the work that is left: what came first had to load and to warm up, and counts nothing.
+    """A bar whose estimate is of the work that is left: loading and warm-up are left out.
 
-    What an earlier run had done already is no speed of this one: it is passed over by `skip`.
+    What an earlier run did is left out by `skip`.
     """
 
     _time: Callable[[], float]
@@ -112,7 +112,7 @@ class _Plain(Progress):
         return super().display(*arguments, **options)
 
     def close(self) -> None:
-        """Write how it ended, except where that is of no interest."""
+        """Write the last line, except where the bar is brief."""
         if not self.disable and not self.brief:
             self.delay = 0.0  # which tells tqdm that there is something to show
         super().close()

@@ -1,4 +1,4 @@
-"""Keep tokens and passwords out of what is written: logs, records and reports are shown around."""
+"""Keep tokens and passwords out of logs, records and reports, which people share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _secrets() -> list[str]:
 
 
 def hide_secrets(text: str) -> str:
-    """Replace tokens and passwords of the environment, and what stands before the @ of an address, by stars."""
+    """Replace tokens and passwords of the environment, and the part of an address before the @, by stars."""
     for secret in _secrets():
         text = text.replace(secret, HIDDEN)
     return _HUB_TOKEN.sub(HIDDEN, _IN_ADDRESS.sub(f"{HIDDEN}@", text))

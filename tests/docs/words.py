@@ -19,13 +19,14 @@ PLACES = (
 _COUNTED = (
     r"bytes|[KMGT]i?B|[TGM]?FLOPs?|[Cc]lips?|[Ff]rames?|[Ss]econds?|milliseconds?|ms|[Ss]teps?|values?|rows?|lines?|jobs?|"
     r"windows?|numbers?|bits|images?|scores?|pairs?|ranks?|threads?|times|files?|[Bb]locks?|minutes|[Pp]rocesses|cores|"
-    r"tasks?|points?|passes|bit/s|entry|entries|deviations?|[Cc]rops|GPUs|cells|digits|tokens|latents|samples?|tables?|objects?|checks?|"
+    r"tasks?|points?|passes|bit/s|entry|entries|deviations?|[Cc]rops|GPUs|cells|digits|tokens|latents|samples?|tables?|"
+    r"objects?|checks?|tensors?|scales?|pixels|differences?|"
     r"\d[\d.,]*|one|two|three|once|twice"
 )
 _UNIT = (
     r"frames?|clip|second|step|GPU|rank|node|video|run|row|file|minute|pass|level|batch|job|stage|side|window|channel|day|"
     r"optimizer step|forward pass|checkpoint|token|element|pixel|hour|machine|image|item|layer|seed|user|worker|core|"
-    r"process|experiment|metric|epoch|variant|source|line|section"
+    r"process|experiment|metric|epoch|variant|source|line|section|shard|visible GPU|pair"
 )
 _SENTENCE = (
     r"(?! (?:has|have|is|are|of a list|that|takes|holds|reads|shares?|may|can|cannot|later|lasts?|needs?|before)\b)"

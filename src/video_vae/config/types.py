@@ -48,7 +48,7 @@ def is_plain(text: str) -> bool:
 
 
 def address_scheme(text: str) -> str:
-    """Return the scheme of an address (`https`), or nothing where the text is none."""
+    """Return the scheme of an address (`https`); empty where the text is no address."""
     match = _ADDRESS.match(text.strip())
     return match.group(1).lower() if match else ""
 

@@ -1,4 +1,4 @@
-"""Read videos by decord, where it gives the very frames that the reference reader gives.
+"""Read videos by decord, where it gives exactly the frames of the reference reader.
 
 decord counts frames, and silently gives others than were asked for where that goes wrong: a quarter of all frames with
 open groups of pictures, nearly all with edit lists, in transport and program streams and in AVI with B-frames. So it
@@ -60,7 +60,7 @@ def reads_exactly(path: str | Path) -> bool:
 
 
 def iterate_decord(path: str | Path, indices: Sequence[int], size: int) -> Iterator[Frames]:
-    """Decode frames, by indices that never fall, in pieces of `size` frames: uint8 (t,H,W,3).
+    """Decode frames, by non-decreasing indices, in pieces of `size` frames: uint8 (t,H,W,3).
 
     Raises:
         MediaError: if the file cannot be opened or a frame does not decode, or decord is not there.

@@ -40,7 +40,7 @@ class Decoded(NamedTuple):
 def iterate_frames(path: str | Path, indices: Sequence[int], *, whole: bool = False) -> Iterator[Frames]:
     """Decode frames one by one: uint8 (H,W,3) for each of the strictly increasing `indices`.
 
-    Memory does not grow with their number. With `whole`, frames that the decoder holds for damaged are refused.
+    Memory does not grow with their number. With `whole`, frames that the decoder marks as damaged are refused.
 
     Raises:
         MediaError: if the file is missing, cannot be opened, or a frame does not decode.

@@ -39,7 +39,7 @@ def is_content_id(source_id: str) -> bool:
 
 
 def check_content(clip: Clip) -> None:
-    """See that a clip's file is still the one whose hash the table has; a file that stays as it is is hashed once.
+    """Check that a clip's file still has the hash that the table gives; a file that stays as it is is hashed once.
 
     Raises:
         MediaError: if it is missing or changed.

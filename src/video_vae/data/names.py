@@ -77,7 +77,7 @@ class Bound:
 
 
 def words(name: str) -> list[str]:
-    """Take a column's name apart: `Start_timestamp`, `tStart`, `starttime`; lower case, numbers left out."""
+    """Split a column's name into words: `Start_timestamp`, `tStart`, `starttime`; lower case, numbers left out."""
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
     return [word for part in parts for word in _glued(part.lower())]
 

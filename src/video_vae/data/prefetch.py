@@ -1,4 +1,4 @@
-"""Make items ahead of the one that they are needed by, in a thread beside it."""
+"""Prefetch items in a background thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _END = object()
 
 
 def prefetched(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """Yield items in their order, with at most `count` made ahead; what making one raises is raised here."""
+    """Yield items in order, at most `count` prefetched; an exception of the producer is raised here."""
     source = iter(items)
     with ThreadPoolExecutor(1) as pool:
         ahead: deque[Future[object]] = deque(pool.submit(next, source, _END) for _ in range(count))

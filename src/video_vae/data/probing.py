@@ -57,7 +57,7 @@ def probe_files(
     decord: bool = False,
     on_outcome: Callable[[str, Outcome], object] | None = None,
 ) -> dict[str, Outcome]:
-    """Probe and hash files in parallel, with a progress bar; every path gets an outcome; `on_outcome` hears of it.
+    """Probe and hash files in parallel, with a progress bar; every path gets an outcome, passed to `on_outcome`.
 
     With `every_frame` a file is only good if all of it decodes, which takes many times longer. With `decord` the
     outcome says whether decord reads it as well; where it crashes or hangs, it does not.
@@ -91,7 +91,7 @@ def probe_remembering(
 ) -> dict[str, Outcome]:
     """Probe the files that are not known as they are now; every path gets an outcome, and the usable are remembered.
 
-    What could not be used is looked into again each time: it may have been a hiccup of the disk.
+    What could not be used is looked into again each time: the disk may have failed for a moment.
     """
     if journal is None:
         return probe_files(paths, workers, every_frame=every_frame, decord=decord)

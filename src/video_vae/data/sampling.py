@@ -26,8 +26,8 @@ ROUNDING = 1e-6
 class Sampling:
     """How frames are taken from clips.
 
-    With `fps` a clip is resampled: each moment, counted from its first frame, shows the frame nearest in time (of two
-    as near the earlier). Slower clips show frames twice. Every `frame_interval`-th of these is taken.
+    With `fps` a clip is resampled: each moment, counted from its first frame, shows the frame nearest in time (the
+    earlier of two equally near). Slower clips show frames twice. Every `frame_interval`-th of these is taken.
     """
 
     frame_interval: int = 1
@@ -39,7 +39,7 @@ class Sampling:
         return cls(frame_interval=data.frame_interval, fps=data.fps)
 
     def identity(self) -> list[int | float]:
-        """Return what tells this sampling from others; JSON-like, the frame rate only where one is set."""
+        """Return what identifies this sampling; JSON-like, the frame rate only where one is set."""
         return [self.frame_interval] if self.fps is None else [self.frame_interval, self.fps]
 
     def count(self, clip: Clip) -> int:

@@ -231,7 +231,7 @@ def _rate(fps: float) -> Fraction:
 
 
 def write_lossless(path: str | Path, frames: np.ndarray, fps: float, meta: Mapping[str, Any] | None = None) -> None:
-    """Store frames, uint8 (T,H,W,3), so that `read_lossless` gives the very same numbers back."""
+    """Store frames, uint8 (T,H,W,3), so that `read_lossless` gives exactly the same numbers back."""
     with LosslessWriter(path, fps, frames=len(frames), meta=meta) as writer:
         writer.write(frames)
 

@@ -40,7 +40,7 @@ def tone_map(codes: Codes, transfer: int, primaries: int) -> NDArray[np.uint8]:
     """Turn PQ or HLG codes into 8-bit BT.709: uint8 (H,W,3).
 
     Raises:
-        MediaError: if the primaries are none that high dynamic range is made with.
+        MediaError: if the primaries are not those of high dynamic range.
     """
     if primaries not in _PRIMARIES:
         raise MediaError(

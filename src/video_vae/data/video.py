@@ -154,7 +154,7 @@ def read_clip(clip: Clip, indices: Sequence[int] | None = None) -> Frames:
 
 
 def iterate_clip(clip: Clip, indices: Sequence[int], size: int) -> Iterator[Frames]:
-    """Read frames of a clip, by indices that never fall, in pieces of `size` frames: uint8 (t,H,W,3).
+    """Read frames of a clip, by non-decreasing indices, in pieces of `size` frames: uint8 (t,H,W,3).
 
     The file is opened once and each frame is decoded once.
 
@@ -180,7 +180,7 @@ def iterate_clip(clip: Clip, indices: Sequence[int], size: int) -> Iterator[Fram
 
 
 def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
-    """Decode the frames with these indices (any order, repeats allowed), and little else: uint8 (T,H,W,3).
+    """Decode the frames with these indices (any order, repeats allowed) and few others: uint8 (T,H,W,3).
 
     Raises:
         MediaError: if the file is missing, cannot be opened, or a frame does not decode.
@@ -193,9 +193,9 @@ def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
 
 
 def iterate_pieces(path: str | Path, indices: Sequence[int], size: int, *, whole: bool = False) -> Iterator[Frames]:
-    """Decode frames, by indices that never fall, in pieces of `size` frames: uint8 (t,H,W,3); each is decoded once.
+    """Decode frames, by non-decreasing indices, in pieces of `size` frames: uint8 (t,H,W,3); each is decoded once.
 
-    With `whole`, frames that the decoder holds for damaged are refused.
+    With `whole`, frames that the decoder marks as damaged are refused.
 
     Raises:
         MediaError: if the file is missing, cannot be opened, a frame does not decode or has another size.

@@ -1,6 +1,6 @@
 """Several windows of a long clip: each is reconstructed and stored as a clip, and scored as part of the whole one.
 
-The first window has the clip's name, a further one `CLIP@START`, START the first frame of it in the clip. `@` stands in
+The first window has the clip's name, a further one `CLIP@START`, START its first frame in the clip. `@` is part of
 no name of a clip.
 """
 

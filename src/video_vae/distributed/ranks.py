@@ -45,7 +45,7 @@ class Ranks:
         return self.world_size > 1
 
     def reached(self, place: str) -> None:
-        """Note how far the work got, for whoever wonders why it does not go on."""
+        """Note the progress, for the message where a rank hangs."""
         if self.watch is not None:
             self.watch.reached(place)
 

@@ -1,4 +1,4 @@
-"""Hear the signals that ask for an end: Ctrl-C, a closed terminal, what schedulers send. Imports nothing heavy.
+"""Handle the signals that ask a process to end: Ctrl-C, a closed terminal, a scheduler's. Imports nothing heavy.
 
 One press of Ctrl-C reaches every process of the terminal at once, and the launcher and others tell their jobs
 beside that. So whoever of us hands Ctrl-C on sends SIGTERM: a second SIGINT is a second press.
@@ -159,7 +159,7 @@ def ending_when_asked() -> Iterator[None]:
 
 
 def end_at_once(number: int, said: str = "") -> None:
-    """Leave without any cleaning up, with the status of a signal."""
+    """Exit without clean-up, with the status of a signal."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{said}\n" if said else "")
         sys.stderr.flush()

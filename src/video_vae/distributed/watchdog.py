@@ -1,8 +1,8 @@
-"""Keep ranks from waiting forever for one that hangs: find out which one it is, say so, and end.
+"""Keep ranks from waiting forever for a hanging one: find it, name it, and end.
 
 Every rank has a thread that counts, in the launcher's store, how often it was there and how far its work got. A rank
-whose count stands still is stopped or gone; if all are there but none gets on, the one that is behind holds the others
-up. Time is counted in the thread's own rounds, so that a job which is suspended as a whole is not taken for hanging.
+whose count stands still is stopped or gone; if all respond but none progresses, the one that is behind blocks the
+others. Time is counted in the thread's own rounds: a job that is suspended as a whole is not taken for hanging.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Watch:
     Args:
         rank: this one.
         world_size: number of all.
-        in_step: the ranks do the same work at the same time, so that one without progress holds up the others.
+        in_step: the ranks do the same work at the same time, so that one without progress blocks the others.
     """
 
     def __init__(self, rank: int, world_size: int, in_step: bool) -> None:

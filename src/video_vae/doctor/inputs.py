@@ -20,9 +20,9 @@ Lost = tuple[str, str]
 
 
 def check_inputs(runs: Runs, results: Path) -> None:
-    """See that all is there that the runs of a config read.
+    """Check that everything that the runs of a config read is there.
 
-    Snakemake does not: it takes results that exist for good where what they were made from is gone.
+    Snakemake does not: it accepts existing results although their inputs are gone.
 
     Args:
         runs: the runs of the config.

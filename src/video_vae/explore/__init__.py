@@ -1,1 +1,1 @@
-"""Look into a finished run, from a notebook or a script: scores, a clip through the model, latents, interpolation."""
+"""Inspect a finished run, from a notebook or a script: scores, a clip through the model, latents, interpolation."""

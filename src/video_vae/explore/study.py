@@ -158,7 +158,7 @@ def open_study(
 
 
 def morph(first: Tensor, second: Tensor) -> Tensor:
-    """Go from the first latents (1, 4, T', h, w) to the second ones in the course of time."""
+    """Interpolate over time from the first latents (1, 4, T', h, w) to the second."""
     weights = torch.linspace(0, 1, first.shape[2]).view(1, 1, -1, 1, 1)
     return torch.lerp(first, second, weights)
 

@@ -1,6 +1,6 @@
 """Cache of the spatial VAE's posterior moments: every frame of every clip, encoded once, read by random windows.
 
-A cache is a set of safetensors files, one a shard. A file holds one tensor a clip, (T,8,h,w): means and
+A cache is a set of safetensors files, one per shard. A file holds one tensor per clip, (T,8,h,w): means and
 log-variances of the unscaled spatial latents, stacked on the channels. Frames are rows, so that a window is one
 contiguous piece of the file, and files are memory-mapped, so that only that piece is read. Every row has a checksum,
 compared each time that the row is read.
@@ -90,7 +90,7 @@ class LatentCache:
     """Read windows of the cached moments; can be handed to worker processes.
 
     Args:
-        files: the cache's files, one a shard.
+        files: the cache's files, one per shard.
         spatial_sha256: `weights_sha256` of the spatial VAE in use; moments of another one are refused.
         resolution: height and width in use, in pixels; moments of another size are refused.
         zoom: enlargement in use; moments of another one are refused.

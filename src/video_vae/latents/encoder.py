@@ -1,4 +1,4 @@
-"""Encode clips to files of latents for diffusion models, the next clips being decoded meanwhile."""
+"""Encode clips to files of latents for diffusion models, while the next clips are decoded."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ class Encoder:
         return channels, self.model.latent_frames(self.view.sampling.count(clip)), height, width
 
     def bytes(self, clip: Clip) -> int:
-        """Return how much room a clip's latents take."""
+        """Return the size of a clip's latents in bytes."""
         return torch.Size(self.shape(clip)).numel() * self.dtype.itemsize
 
     def identity(self, clip: Clip) -> list[Any]:
-        """Return what tells a clip's latents from others: the clip, and how it is seen."""
+        """Return what identifies a clip's latents: the clip and its view."""
         return [clip.clip_id, clip.source_id, clip.start_frame, self.view.sampling.count(clip), *self.view.size(clip)]
 
     @torch.inference_mode()
@@ -133,7 +133,7 @@ class Encoder:
         return to_tensor(padded)[None].to(self.device)
 
     def all(self, clips: Sequence[Clip]) -> Iterator[Tensor | MediaError]:
-        """Encode clips, the next ones' frames being decoded meanwhile; yield what came of each."""
+        """Encode clips while the next ones are decoded; yield the result or the error of each."""
         for number, group in groupby(prefetched(self._decoded(clips), AHEAD), key=lambda item: item[0]):
             try:
                 yield self.encode(_raised(piece for _, piece in group), self.view.sampling.count(clips[number]))
@@ -182,7 +182,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def load_encoder(args: argparse.Namespace, config: Config) -> Encoder:
-    """Load the model, and settle how frames are seen.
+    """Load the model, and decide how frames are resized and sampled.
 
     Raises:
         UserError: if the model cannot be loaded, or the options do not fit together.
@@ -208,7 +208,7 @@ def load_encoder(args: argparse.Namespace, config: Config) -> Encoder:
 
 
 def set_tiles(model: VideoAutoencoderKL, tile: int | None, overlap: int) -> list[int] | None:
-    """Let a model cut frames into tiles where that is asked for; return what shapes the result.
+    """Enable tiling where it is asked for; return the settings that shape the result.
 
     Raises:
         UserError: if the tiles cannot overlap so.

@@ -36,7 +36,7 @@ def kept_name(output: Path) -> Path:
 
 
 def keep(output: Path) -> None:
-    """Give a finished cache file its second name; where the file system knows no links it has none."""
+    """Give a finished cache file its second name; where the file system has no hard links there is none."""
     name = kept_name(output)
     with suppress(OSError):
         name.unlink(missing_ok=True)
@@ -49,7 +49,7 @@ def take_over(wanted: Mapping[str, Path], output: Path, folder: Path | None) -> 
     Args:
         wanted: by content and settings, where each part is to lie.
         output: the cache file to be made; it and its second name are looked into.
-        folder: where else caches may lie, one folder deep.
+        folder: another folder of folders with caches.
     """
     missing = {key: part for key, part in wanted.items() if not part.exists()}
     taken = 0

@@ -89,7 +89,7 @@ class Measured:
         self.take(Measured(modes=modes, noise=noise, frames=frames))
 
     def take(self, other: Measured) -> None:
-        """Count what another one saw as well."""
+        """Add the counts of another rank."""
         if other.modes is not None and other.noise is not None:
             self.modes = other.modes if self.modes is None else self.modes.merged(other.modes)
             self.noise = other.noise if self.noise is None else self.noise.merged(other.noise)
@@ -178,7 +178,7 @@ def _cache(args: argparse.Namespace, config: Config, model: Any) -> LatentCache 
 
 
 def summary(parts: Sequence[Measured], table: Path) -> dict[str, Any]:
-    """Merge what the ranks saw: shift and scale a channel, and `sampled_scale`, with the posteriors' own noise.
+    """Merge what the ranks saw: shift and scale per channel, and `sampled_scale`, with the posteriors' own noise.
 
     Raises:
         UserError: if no clip could be used.

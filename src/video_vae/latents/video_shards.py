@@ -75,7 +75,7 @@ def read_note(path: Path) -> dict[str, Any] | None:
 
 
 def checksum(latents: Tensor) -> int:
-    """Sum up the bytes of a tensor, as zlib does."""
+    """Return zlib's checksum of the bytes of a tensor."""
     return zlib.crc32(latents.contiguous().cpu().flatten().view(uint8).numpy().data)
 
 

@@ -27,7 +27,7 @@ class FloLPIPS(nn.Module):
         self.lpips, self.flow = lpips, flow
 
     def forward(self, real: Tensor, generated: Tensor) -> Tensor:
-        """Return one value a pair of consecutive frames, (T-1,), float64; (0,) for a single frame."""
+        """Return one value per pair of consecutive frames, (T-1,), float64; (0,) for a single frame."""
         check_frames(real, generated)
         if len(real) < 2:
             return real.new_zeros(0, dtype=torch.float64)

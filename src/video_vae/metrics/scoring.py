@@ -136,7 +136,7 @@ class _Track:
                 self.refusal = str(error)
 
     def open(self, real: Source, view: View, chunk: int) -> None:
-        """Open the file and see that it can be compared with the original."""
+        """Open the file and check that it can be compared with the original."""
         self.source = open_source(self.path)
         size, wanted = (view.size(source.height, source.width) for source in (self.source, real))
         if size != wanted:

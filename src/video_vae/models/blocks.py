@@ -14,12 +14,12 @@ StreamState = dict[nn.Module, Tensor]
 
 
 def as_weights(x: Tensor, weight: Tensor) -> Tensor:
-    """Give an input the dtype of the weights that it meets; autocast, where it is on, chooses by itself."""
+    """Cast an input to the dtype of the weights, except under autocast, which casts itself."""
     return x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """Widen half precision (bf16, fp16) for sums and products that would lose by it."""
+    """Cast half precision (bf16, fp16) to fp32 for sums and products that need it."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -1,6 +1,6 @@
 """Start the temporal VAE as linear interpolation between every fourth latent.
 
-A short training then spends its steps on what interpolation cannot do, instead of on finding the identity first.
+A short training then improves on interpolation, instead of learning the identity first.
 The encoder keeps the last latent of each group of four, the decoder interpolates linearly between the kept ones: all
 residual branches start at zero, and the trunk carries each latent channel ``a`` in quadruples of channels
 ``(+a, -a, +c, -c)``. The pair makes the activation exact (``silu(x) - silu(-x) = x``), and the constants ``c``

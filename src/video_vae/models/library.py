@@ -14,5 +14,5 @@ class Model(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, name: Any, **options: Any) -> Self:
-        """Load as the library does; without its optional accelerate package that is no occasion for a warning."""
+        """Load as the library does; without a warning where its optional accelerate package is missing."""
         return super().from_pretrained(name, **({"low_cpu_mem_usage": is_accelerate_available()} | options))

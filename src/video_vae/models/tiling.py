@@ -71,7 +71,7 @@ class Tile:
     right: int
 
     def scaled(self, pixels: int) -> Tile:
-        """Say the same in places of so many pixels a side."""
+        """Say the same in places of so many pixels per side."""
         return Tile(self.top // pixels, self.bottom // pixels, self.left // pixels, self.right // pixels)
 
     @property

@@ -78,7 +78,7 @@ class VideoAutoencoderKL(Model):
 
     @classmethod
     def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict[str, Any], ...]:
-        """Sort out a config as the library does, without what is there for other classes."""
+        """Filter a config as the library does, without the keys of other classes."""
         own = {key: value for key, value in config_dict.items() if key not in FOR_OTHERS}
         return super().extract_init_dict(own, **kwargs)
 
@@ -107,7 +107,7 @@ class VideoAutoencoderKL(Model):
         return self.temporal.time_compression
 
     def enable_tiling(self, tile: int = 256, overlap: int = 64) -> None:
-        """Cut frames into square tiles of so many pixels a side, which share ``overlap`` pixels, blended.
+        """Cut frames into square tiles of so many pixels per side, which share ``overlap`` pixels, blended.
 
         Raises:
             ValueError: if the overlap is above half of the tile, or not above zero.

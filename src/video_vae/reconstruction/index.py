@@ -76,7 +76,7 @@ class OutputPaths:
         write_json_atomic(self.record(clip_id), {"fingerprint": fingerprint, "row": dict(row), "bytes": sizes})
 
     def check_places(self, clip_id: str) -> None:
-        """See that nothing of others lies where a clip's files will.
+        """Check that no foreign files lie where a clip's files will.
 
         Raises:
             UserError: which names the file.
@@ -125,7 +125,7 @@ def index_columns(variants: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_index(path: Path, variants: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write index.csv: one row a reconstructed clip."""
+    """Write index.csv: one row per reconstructed clip."""
     columns = index_columns(variants)
     write_rows(path, columns, ([str(row[name]) for name in columns] for row in rows))
 

@@ -16,10 +16,10 @@ CLIPS_FORM = "reconstruct CONFIG --ckpt-path DIR --data-path CLIPS --save-dir NA
 
 
 def check_form(args: argparse.Namespace) -> None:
-    """See that the options are those of one of the two forms.
+    """Check that the options are those of one of the two forms.
 
     Raises:
-        UserError: which names what is missing or too much.
+        UserError: which names the missing or superfluous option.
     """
     names = ("--ckpt-path", "--data-path", "--save-dir", "--baselines")
     given = [name for name in names if getattr(args, name[2:].replace("-", "_"))]
@@ -37,7 +37,7 @@ def check_form(args: argparse.Namespace) -> None:
 
 
 def with_options(config: Config, args: argparse.Namespace) -> Config:
-    """Let the command line's options stand over the config's, checked alike."""
+    """Override the config's settings by the command line's options, with the same checks."""
     given = {name: getattr(args, name) for name in ("windows", "overlap_frames", "tile", "tile_overlap")}
     values = config.model_dump(mode="json")
     values["reconstruction"] |= {name: value for name, value in given.items() if value is not None}
@@ -45,7 +45,7 @@ def with_options(config: Config, args: argparse.Namespace) -> Config:
 
 
 def set_cuts(config: Config, model: Any, side: int) -> dict[str, Any]:
-    """Set the model to cut frames, of so many pixels, as the config says; return what shapes the numbers, if any."""
+    """Set chunk overlap and tiling as the config says; return the settings that shape the numbers."""
     wanted, chunk = config.reconstruction, model.config["chunk_frames"]
     settings: dict[str, Any] = {}
     if wanted.overlap_frames:

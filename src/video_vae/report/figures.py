@@ -95,7 +95,7 @@ def paired_differences(found: Sequence[Difference], labels: Sequence[str], gaps:
     """Draw mean paired differences of one metric with their 95 % intervals, above those of the single clips.
 
     Args:
-        found: one difference a row.
+        found: one difference per row.
         labels: name of each row.
         gaps: the single clips' differences of each row; above `MANY_GAPS` they become a density.
     """

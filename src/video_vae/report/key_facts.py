@@ -1,4 +1,4 @@
-"""What stands behind a report, in few lines: code, seeds, machine, and the hashes of all weights."""
+"""The key facts of a report, in few lines: code, seeds, machine, and the hashes of all weights."""
 
 from __future__ import annotations
 

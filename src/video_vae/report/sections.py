@@ -249,7 +249,7 @@ def over_time_figures(results: Results, writer: FigureWriter) -> list[str]:
 
 
 def difference_table(found: Sequence[Difference], *, with_experiment: bool) -> dict[str, Any] | None:
-    """Arrange paired differences as a table: one row a pair, one cell a metric."""
+    """Arrange paired differences as a table: one row per pair, one cell a metric."""
     if not found:
         return None
     metrics = [METRICS[key] for key in METRICS if any(difference.metric == key for difference in found)]

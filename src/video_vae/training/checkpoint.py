@@ -69,7 +69,7 @@ class CheckpointStore:
 
     @contextmanager
     def locked(self, timeout: float = TIMEOUT_SECONDS) -> Iterator[None]:
-        """Keep other processes out of the folder for a while, and clear what a killed one left half written.
+        """Lock the folder against other processes, and remove what a killed one left half written.
 
         Raises:
             UserError: if another process trains here and does not end in time (seconds).

@@ -162,7 +162,7 @@ def _read_position(
 class Ahead:
     """Read the batches of some steps in order, in a thread that stays a few steps ahead.
 
-    What is read depends on the step alone, so the thread changes nothing but the waiting.
+    What is read depends on the step alone, so the thread changes only the waiting time.
 
     Args:
         read: step -> batch.
@@ -187,7 +187,7 @@ class Ahead:
             yield self._take(step)
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Stop the thread."""
         self._closed.set()
 
     def _take(self, step: int) -> Batch:

@@ -12,7 +12,7 @@ from torch import Tensor
 class WeightAverage:
     """Average named parameters: average = decay * average + (1 - decay) * parameter, after each step.
 
-    Early on the decay is (1 + step) / (10 + step) where that is smaller, so that the start is forgotten quickly. The
+    Early on the decay is (1 + step) / (10 + step) where that is smaller, so that the initial weights fade quickly. The
     averages are float32.
 
     Args:
@@ -31,7 +31,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the parameters as they are after a step."""
+        """Update the averages with the parameters after a step."""
         current = [value.detach().float() for value in self.parameters.values()]
         torch._foreach_lerp_(list(self.averages.values()), current, 1.0 - self.decay_at(step))
 

@@ -1,4 +1,4 @@
-"""Write what a finished stage leaves: model/, model_raw/, log.jsonl and, last of all, run.json."""
+"""Write the outputs of a finished stage: model/, model_raw/, log.jsonl and, last of all, run.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RAW_MODEL = "model_raw"
 
 
 def check_places(output: Path) -> None:
-    """See, before anything is trained, that nothing of others lies where a stage's outputs will.
+    """Check before training that no foreign files lie where a stage's outputs will.
 
     Raises:
         UserError: which names the file.

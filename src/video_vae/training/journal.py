@@ -1,7 +1,7 @@
 """The log of a training: log.jsonl, one object per line, and the same figures for TensorBoard.
 
 While a training runs, log.jsonl lies in its state folder. A checkpoint notes how long the log was, and a resume cuts it
-back to that, so that each step stands in it once however often the training was killed.
+back to that, so that each step is in it once, however often the training was killed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Journal:
                     self._plots.add_scalar(f"{event}/{name}", value, step)
 
     def flush(self) -> int:
-        """Bring the log to disk; return its length in bytes."""
+        """Flush the log to disk; return its length in bytes."""
         if self._stream is None or self.path is None:
             return 0
         with writing(self.path):
@@ -71,7 +71,7 @@ class Journal:
         return int(self._stream.tell())
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Read what stands in the log."""
+        """Read the log."""
         if self.path is not None and self.path.is_file():
             with self.path.open(encoding="utf-8") as stream:
                 yield from map(json.loads, stream)

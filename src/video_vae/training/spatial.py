@@ -49,7 +49,7 @@ def build(settings: SpatialTraining, seed: int) -> AutoencoderKL:
     """
 
     def make() -> AutoencoderKL:
-        """Make the net, on whatever device is the default."""
+        """Make the net on the default device."""
         levels = len(settings.block_out_channels)
         return AutoencoderKL(
             block_out_channels=settings.block_out_channels,
@@ -127,7 +127,7 @@ def moments(net: AutoencoderKL, x: Tensor) -> DiagonalGaussian:
 
 
 def as_stage(settings: SpatialTraining) -> Stage:
-    """Say the optimization as the settings of a stage: warm-up over 2 % of the steps, cosine decay, an average."""
+    """Express the optimization as the settings of a stage: warm-up over 2 % of the steps, cosine decay, an average."""
     return Stage(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
@@ -138,7 +138,7 @@ def as_stage(settings: SpatialTraining) -> Stage:
 
 
 class SpatialTrainer:
-    """Train the net by L1 and KL, keep an average of its weights, resume where it was stopped."""
+    """Train the net by L1 and KL, average its weights, resume where it was stopped."""
 
     def __init__(self, config: Config, crops: Crops, held_out: Tensor | None, store: CheckpointStore) -> None:
         self.settings = config.spatial.training

@@ -1,1 +1,1 @@
-"""Walk back from a result to all that made it, and see whether it is still the same. Imports no torch."""
+"""Trace a result back to all that made it, and check whether that is still the same. Imports no torch."""

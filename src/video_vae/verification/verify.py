@@ -1,4 +1,4 @@
-"""Walk back from a result to the data, settings, code and weights that made it, and say what no longer matches.
+"""Trace a result back to the data, settings, code and weights that made it, and list what no longer matches.
 
 Every job leaves a record of what it read and wrote, with hashes. From RESULT (results/metrics.csv, or any other file
 that a job wrote) the records lead back to the clips. All files on the way are hashed anew, the settings of every job
@@ -49,9 +49,7 @@ class Origin:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `verify`."""
-    parser.add_argument(
-        "result", type=Path, nargs="?", default=Path("results/metrics.csv"), help="file to walk back from"
-    )
+    parser.add_argument("result", type=Path, nargs="?", default=Path("results/metrics.csv"), help="file to trace back")
     row = "only what made this row of metrics.csv, and show the jobs on the way"
     parser.add_argument("--row", metavar="EXPERIMENT:STAGE", help=row)
     parser.add_argument(
