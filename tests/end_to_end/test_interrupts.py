@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,11 @@ def _interrupted(folder: Path, how: str, runs: list[str]) -> tuple[list[str], di
 def test_the_last_line_says_where_it_stopped(project: Path, how: str) -> None:
     _settings(project)
     shown, last = _interrupted(project, how, ["tiny"])
+    line = [sys.executable, "-m", "video_vae", "status", "--json", "--results", str(project / "results")]
+    seen = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+    states = {(stage["experiment"], stage["stage"]): stage["state"] for stage in seen["stages"]}
+    assert seen["workflow"]["state"] == "stopped" and not seen["workflow"]["locked"]
+    assert states["tiny", "stage1"] == "stopped" and states["tiny", "stage3"] == states["other", "stage1"] == "waiting"
     assert shown[-1] == f"stage1 stopped at step {last['tiny']}; the same command goes on"
 
 

@@ -95,11 +95,11 @@ def test_a_changed_file_behind_a_link_is_named_as_it_was_recorded(
 
 def test_status_finds_the_workflow_beside_results_behind_a_link(project: Path) -> None:
     for results in (Path("results"), project / "results"):
-        stages, workflow = look(results)
+        stages, workflow = (seen := look(results)).stages, seen.workflow
         assert workflow is not None and workflow.log.endswith(LOG)
         assert [(stage.experiment, stage.stage) for stage in stages] == [("demo", "stage1"), ("demo", "stage2")]
     Path("mine").symlink_to("results")
-    assert look(Path("mine"))[1] is not None
+    assert look(Path("mine")).workflow is not None
 
 
 def test_the_card_of_a_model_behind_a_link_has_all_stages_and_scores(project: Path) -> None:

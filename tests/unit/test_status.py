@@ -17,7 +17,7 @@ from training_material import cached, command, environment, make_data, options, 
 from video_vae.cli import main
 from video_vae.status.jobs import Workflow, read_workflow
 from video_vae.status.stages import Stage, read_stages
-from video_vae.status.status import as_text, look
+from video_vae.status.status import Look, as_text, look
 
 SNAKEFILE = """
 rule all:
@@ -99,7 +99,7 @@ def test_a_failed_job_is_named_with_its_log_and_its_last_lines(failed: Path) -> 
     workflow = _read(failed)
     assert (workflow.state, workflow.done, workflow.total) == ("failed", 1, 3)
     assert {job.rule: job.state for job in workflow.jobs} == {"make_good": "done", "train_stage2": "failed"}
-    text = "\n".join(as_text([], workflow, failed / "results"))
+    text = "\n".join(as_text(Look(workflow=workflow), failed / "results"))
     assert "workflow failed: 1 of 3 jobs done, 1 failed" in text
     assert "failed after 2 attempts: train_stage2 (bad)" in text
     assert "  log: logs/bad/train_stage2.log" in text and "  | clip 7 cannot be read" in text
@@ -134,7 +134,7 @@ def test_a_cluster_job_waits_until_its_log_is_there_and_counts_its_attempts(tmp_
     found = {job.number: (job.state, job.slurm, job.attempts) for job in workflow.jobs}
     assert workflow.state == "running"
     assert found == {6: ("queued", "9", 1), 7: ("running", "9", 1), 4: ("queued", "13", 2)}
-    text = "\n".join(as_text([], workflow, tmp_path / "results"))
+    text = "\n".join(as_text(Look(workflow=workflow), tmp_path / "results"))
     assert "cache_latents (90149c9a07b8fcd0, 1), SLURM job 9: encode latents: 10/90 frames" in text
     assert "in the queue:\n  train_stage1 (tiny), SLURM job 13" in text
 
@@ -158,12 +158,20 @@ def test_a_training_is_seen_to_run_and_to_be_stopped(tmp_path: Path, capsys: pyt
         _wait(lambda: len(read_stages(tmp_path / "results")) == 1 and stage().step >= 4, process)
         running = stage()
         assert main(["status", "--results", str(tmp_path / "results")]) == 0
-        process.send_signal(signal.SIGTERM)
+        process.kill()
         process.wait()
+        killed = stage()
+        lock = next((tmp_path / "results/mine/state/stage1").glob("*/lock"))
+        lock.write_text("elsewhere:1\n")
+        elsewhere = look(tmp_path / "results")
+    assert (killed.state, killed.host) == ("stopped", "")
+    assert (elsewhere.stages[0].state, elsewhere.stages[0].host) == ("running", "elsewhere")
+    assert "stage1 of mine runs on elsewhere, by its log, last written" in "\n".join(as_text(elsewhere, tmp_path))
     assert (running.state, running.steps) == ("running", 100_000)
     assert running.loss and running.frames_per_s and running.seconds_left and running.checkpoint_step
     shown = capsys.readouterr().out
     assert "mine  stage1  running" in shown and "/100,000 (0 %)" in shown
+    assert "to spatial) 8x5-9 frames" in shown  # what the figure of step 0 is of, and compares with
     log = next((tmp_path / "results/mine/state/stage1").glob("*/log.jsonl"))
     with log.open("a", encoding="utf-8") as stream:
         stream.write('{"step": 99, "time": ')
@@ -210,6 +218,7 @@ def test_a_failed_training_is_told_from_one_that_was_stopped(tmp_path: Path) -> 
     journal = tmp_path / "results/tiny/state/stage1/0123/log.jsonl"
     journal.parent.mkdir(parents=True)
     journal.write_text('{"step": 0, "time": 5, "event": "start", "steps": 9}\n', encoding="utf-8")
-    stages, workflow = look(tmp_path / "results")
+    seen = look(tmp_path / "results")
+    stages, workflow = seen.stages, seen.workflow
     assert workflow is not None and workflow.state == "failed"
     assert [(stage.state, stage.steps) for stage in stages] == [("failed", 9)]

@@ -53,6 +53,8 @@ class Workflow:
     planned: dict[str, int]
     """Jobs planned by rule."""
     done: int = 0
+    locked: bool = False
+    """Whether a lock of Snakemake is there."""
     jobs: list[Job] = field(default_factory=list)
 
     def having(self, *states: str) -> list[Job]:
@@ -68,6 +70,7 @@ def read_workflow(root: Path) -> Workflow | None:
         stats = STATS.search(text)
         if stats is not None:
             workflow = _read(text, stats, path)
+            workflow.locked = any((root / ".snakemake" / "locks").glob("*"))
             workflow.state = _state(workflow, text, root)
             _look_at_logs(workflow, root)
             return workflow
@@ -157,11 +160,10 @@ def _names(listed: str) -> list[str]:
 def _state(workflow: Workflow, text: str, root: Path) -> str:
     if "\nComplete log(s): " in text:
         return "finished" if workflow.done >= workflow.total else "failed"
-    locked = any((root / ".snakemake" / "locks").glob("*"))
     host = re.search(r"^  Host: (.*)$", text, re.MULTILINE)
     if host is not None and host[1] == socket.gethostname():
         return "running" if _snakemake_runs_in(root) else "stopped"
-    return "running" if locked else "stopped"
+    return "running" if workflow.locked else "stopped"
 
 
 def _snakemake_runs_in(root: Path) -> bool:

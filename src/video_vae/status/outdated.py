@@ -122,7 +122,7 @@ def _states(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:
         for stage in STAGES:
             states = [path for path in _folders(results / name / STATE / stage) if FINGERPRINT.fullmatch(path.name)]
             training = [runs for runs in naming if stage_owner(runs, name, stage) == name]
-            kept = {_finished_state(results, runs, name, stage) for runs in training}
+            kept = {finished_state(results, runs, name, stage) for runs in training}
             if None not in kept:
                 yield from (
                     Outdated(path=path, what=f"state of other settings of {stage}")
@@ -131,7 +131,7 @@ def _states(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:
                 )
 
 
-def _finished_state(results: Path, runs: Runs, name: str, stage: StageName) -> str | None:
+def finished_state(results: Path, runs: Runs, name: str, stage: StageName) -> str | None:
     """Return the name of the state that a stage was finished from; None where it is not made as the config says."""
     made = [(data_slice, results / data_owner(runs, name) / "data")]
     for part in STAGES[: STAGES.index(stage) + 1]:
@@ -142,6 +142,12 @@ def _finished_state(results: Path, runs: Runs, name: str, stage: StageName) -> s
             return None
     last = records[-1]
     return None if last is None else last.values.get("fingerprint")
+
+
+def made_as(folder: Path, slicer: Callable[[Config], Slice], run: Config) -> bool:
+    """Tell whether what is in a folder was made with the settings that a run has, as its record says."""
+    record = _record(folder)
+    return record is not None and _made_with(record, slicer, run)
 
 
 def _made_with(record: Record, slicer: Callable[[Config], Slice], run: Config) -> bool:

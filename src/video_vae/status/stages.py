@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import socket
 import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from video_vae.status.tail import last_text
 
@@ -30,13 +31,18 @@ class Stage:
     experiment: str
     stage: str
     state: str
-    """`running`, `done`, `failed` or `stopped` (begun, and nobody trains)."""
+    """`waiting` (planned), `running`, `done`, `failed`, `stopped` (begun, and nobody trains) or `outdated` (to be
+    trained again, since it is not as the config says)."""
     step: int = 0
     steps: int | None = None
     loss: float | None = None
     """Mean of the last steps."""
     valid: dict[str, float] | None = None
     """The last validation: one figure by its name."""
+    windows: dict[str, int] | None = None
+    """What it is of: `count` windows of held-out clips, `shortest` and `longest` in frames."""
+    spatial_psnr: float | None = None
+    """PSNR in dB of the spatial VAE alone on the same windows, as last measured: what `psnr` compares with."""
     frames_per_s: float | None = None
     seconds_left: float | None = None
     checkpoint_step: int | None = None
@@ -46,6 +52,10 @@ class Stage:
     """Seconds since the last line of the log."""
     seconds: float | None = None
     """Time trained, of a finished stage."""
+    step_seconds: float | None = None
+    """Seconds per step."""
+    host: str = ""
+    """Another machine that trains it, as far as its log tells: it is not silent for long."""
     log: str = ""
 
 
@@ -65,9 +75,10 @@ def _stage(results: Path, experiment: str, name: str, now: float) -> Stage:
         return _finished(experiment, name, output)
     stage = _figures(experiment, name, logs[-1], now)
     silence = max(SILENT_SECONDS, SILENT_STEPS * (_step_seconds(_lines(logs[-1])) or 0))
-    held = _locked(logs[-1].parent / "lock")
-    if held or (held is None and stage.silent is not None and stage.silent < silence):
+    place = _place(logs[-1].parent / "lock")
+    if place.held or (place.held is None and stage.silent is not None and stage.silent < silence):
         stage.state = "running"
+        stage.host = "" if place.held else place.host
     else:
         stage.seconds_left = None
     return stage
@@ -86,6 +97,8 @@ def _finished(experiment: str, name: str, output: Path) -> Stage:
     stage.state, stage.seconds_left, stage.silent = "done", None, None
     stage.seconds = record.get("trained_seconds", record.get("seconds"))
     stage.steps = stage.step = record.get("steps", stage.step)
+    if stage.seconds and stage.steps:
+        stage.step_seconds = stage.seconds / stage.steps
     return stage
 
 
@@ -101,12 +114,15 @@ def _figures(experiment: str, name: str, log: Path, now: float) -> Stage:
         stage.loss = _mean(train, "loss")
         stage.frames_per_s = _mean(train, "frames_per_s")
         seconds = _step_seconds(lines)
+        stage.step_seconds = seconds
         if seconds is not None and stage.steps:
             stage.seconds_left = max(0, stage.steps - stage.step) * seconds
     for line in lines:
         if line.get("event") == "valid":
             known = [key for key in QUALITY if isinstance(line.get(key), int | float)]
             stage.valid = {known[0]: line[known[0]]} if known else stage.valid
+            stage.windows = line.get("windows", stage.windows)
+            stage.spatial_psnr = line.get("psnr_spatial", stage.spatial_psnr)
     found = [(int(match[1]), part) for part in log.parent.glob("step-*") if (match := CHECKPOINT.fullmatch(part.name))]
     if found:
         stage.checkpoint_step, folder = max(found)
@@ -158,14 +174,33 @@ def _step_seconds(lines: list[dict[str, Any]]) -> float | None:
     return statistics.median(gaps) if gaps else None
 
 
-def _locked(lock: Path) -> bool | None:
-    """Tell whether a process of this machine holds a training's lock; None where that cannot be known.
+class Place(NamedTuple):
+    """Where a training's lock was taken, and whether it is held; None where that cannot be known from here."""
+
+    host: str
+    held: bool | None
+
+
+def _place(lock: Path) -> Place:
+    """Look at a training's lock, which names the machine and the process that took it.
 
     The list of the kernel's locks is read: trying to take the lock could turn away a training that starts.
     """
     try:
         number = lock.stat().st_ino
+        host, _, pid = lock.read_text(encoding="utf-8").strip().rpartition(":")
         listed = Path("/proc/locks").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return Place("", None)
+    if re.search(rf":{number} ", listed):
+        return Place(host, held=True)
+    here = host == socket.gethostname() and pid.isdigit()
+    return Place(host, held=_trains(int(pid)) if here else None)
+
+
+def _trains(pid: int) -> bool:
+    """Tell whether a process of this machine is one of ours; its file system may know no locks."""
+    try:
+        return b"video_vae" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return None
-    return True if re.search(rf":{number} ", listed) else None
+        return False

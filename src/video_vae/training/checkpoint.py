@@ -10,7 +10,9 @@ import fcntl
 import hashlib
 import json
 import logging
+import os
 import re
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +80,9 @@ class CheckpointStore:
         with (self.folder / LOCK).open("a") as stream:
             try:
                 self._lock(stream, timeout)
+                stream.truncate(0)
+                stream.write(f"{socket.gethostname()}:{os.getpid()}\n")  # for who wonders whether it still runs
+                stream.flush()
             except OSError as error:
                 log.warning("%s cannot be locked (%s): do not start the same training twice", self.folder, error)
             clear_scratch(self.folder)

@@ -361,7 +361,7 @@ class Trainer:
         average = self.optimization.average
         with nullcontext() if average is None else average.applied():
             self.validated = self.task.validator.run(with_pixels=step in ends)
-        self.journal.write("valid", step, **self.validated)
+        self.journal.write("valid", step, **self.validated, windows=self.task.validator.seen())
         if self.validated:
             log.info("%s, step %d, held-out clips: %s", self.task.name, step, _listing(self.validated))
 

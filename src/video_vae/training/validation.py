@@ -67,6 +67,11 @@ class Validator:
     ranks: Ranks
     chosen: Sequence[Window]
 
+    def seen(self) -> dict[str, int]:
+        """Say what the figures are of: how many windows, and their lengths in frames."""
+        lengths = [window.length for window in self.chosen]
+        return {"count": len(lengths), "shortest": min(lengths, default=0), "longest": max(lengths, default=0)}
+
     @torch.no_grad()
     def run(self, with_pixels: bool) -> dict[str, float]:
         """Return the mean of each figure over the clips that have it; empty where there are no clips."""
