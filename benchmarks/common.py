@@ -78,7 +78,7 @@ def markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]
 def table(title: str, seconds: Mapping[str, Sequence[float]], unit: str, units: int, parts: bool = False) -> str:
     """Write times a unit; speed-ups are over the first rival, round by round, unless these are parts of a whole."""
     first = next(iter(seconds.values()))
-    header = ["", f"ms a {unit}, median", "quartiles"] + ["speed-up, median (quartiles)"] * (not parts)
+    header = ["", f"ms per {unit}, median", "quartiles"] + ["speed-up, median (quartiles)"] * (not parts)
     rows = []
     for name, values in seconds.items():
         middle, low, high = (f"{value * 1000 / units:.2f}" for value in spread(values))

@@ -149,7 +149,7 @@ def init_project(
         raise UserError(f"{folder} holds something already; name a folder that is empty or not there yet")
     if not (checkout / "workflow" / "Snakefile").is_file():
         raise UserError(
-            f"{checkout} is no checkout of video-vae (no workflow/Snakefile); call init of a checkout's .venv"
+            f"{checkout} is not a checkout of video-vae (no workflow/Snakefile); call init of a checkout's .venv"
         )
     from video_vae.data.sources import collect
 

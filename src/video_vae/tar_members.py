@@ -97,7 +97,7 @@ def _index(shard: Path, size: int, changed: int) -> TarIndex:
     del changed
     if program := packer_of(shard):
         cure = f"{program} -k {shard.name}" if COMPRESSED.search(shard.name) else f"unpack it once ({program})"
-        raise TarProblem("unreadable", f"a compressed shard, which cannot be read at random; {cure}")
+        raise TarProblem("unreadable", f"a compressed shard, which allows no random access; {cure}")
     index = TarIndex()
     try:
         with tarfile.open(shard, "r:") as archive:
@@ -106,7 +106,7 @@ def _index(shard: Path, size: int, changed: int) -> TarIndex:
     except (tarfile.TarError, OSError, ValueError) as error:
         if not index.members and not index.refused:
             reason: Reason = "unreadable" if size >= _BLOCK else "truncated"
-            raise TarProblem(reason, f"no tar file: {' '.join(str(error).split())}") from None
+            raise TarProblem(reason, f"not a tar file: {' '.join(str(error).split())}") from None
         index.problem = ("truncated", "the shard ends too early; copy it again")
     return index
 

@@ -118,7 +118,7 @@ def test_no_notebook_and_somebody_elses_are_told_in_one_line(tmp_path: Path) -> 
     assert kept.returncode == none.returncode == 2 and kept.stderr.count("\n") == none.stderr.count("\n") == 1
     assert "mine.ipynb is there and was not written by this command; move it away, or name" in kept.stderr
     assert (tmp_path / "mine.ipynb").read_bytes() == NOTEBOOK.read_bytes()
-    assert "none.ipynb: no notebook to be read" in none.stderr
+    assert "none.ipynb: not a readable notebook" in none.stderr
 
 
 def test_scores_and_comparisons_are_the_reports(study: Study) -> None:

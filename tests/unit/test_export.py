@@ -156,7 +156,7 @@ def test_a_licence_or_a_card_that_the_hub_refuses_is_named(
 ) -> None:
     arguments = ["export", str(trained / "results/mine/stage2/model"), "--format", "diffusers", "--license", "My own"]
     assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
-    assert "--license 'My own' is no identifier" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "--license 'My own' is not an identifier" in capsys.readouterr().err and not (tmp_path / "out").exists()
     (tmp_path / "README.md").write_text("---\nlicense: mit\nmodel-index: 3\n---\n", encoding="utf-8")
     with pytest.raises(UserError, match="no valid model card"):
         check_card(tmp_path / "README.md")

@@ -130,7 +130,7 @@ def test_jobs_on_one_machine_take_different_gpus(probe: str, monkeypatch: pytest
         assert first.stdout is not None and first.stdout.readline() == "0\n"
         folder = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0], f"video-vae-gpus-{os.getuid()}")
         assert acquire_gpus(1, ["0", "1"], folder) == ["1"]
-        with pytest.raises(UserError, match="1 of 1 GPUs did not come free"):
+        with pytest.raises(UserError, match="1 of 1 GPUs were not free"):
             acquire_gpus(1, ["0"], folder, timeout=0.1)
     finally:
         first.kill()

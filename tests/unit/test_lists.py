@@ -212,7 +212,7 @@ def test_columns_are_taken_by_name(folder: Path) -> None:
             '{"videos": [{"video_id": "a"}], "sentences": [{"caption": "x"}]}',
             "several lists (videos, sentences)",
         ),
-        ("sheet.xlsx", "PK", "is no list that is read; unpack it, or save it as CSV"),
+        ("sheet.xlsx", "PK", "is not a list that can be read; unpack it, or save it as CSV"),
     ],
 )
 def test_lists_that_cannot_be_read_name_the_cure(folder: Path, name: str, content: str, message: str) -> None:

@@ -209,9 +209,9 @@ def test_a_truncated_or_damaged_shard_keeps_what_is_whole(videos: Path, tmp_path
     assert said["cut.tar::000000002.mp4"][0] == "truncated" and "too early" in said["cut.tar::000000002.mp4"][1]
     assert said["short.tar"] == ("truncated", "the shard has no end mark: members may be missing; copy it again")
     assert said["damaged.tar"][0] == "damaged" and f"byte {last - 512:,}" in said["damaged.tar"][1]
-    assert said["text.tar"][0] == "unreadable" and said["text.tar"][1].startswith("no tar file")
+    assert said["text.tar"][0] == "unreadable" and said["text.tar"][1].startswith("not a tar file")
     assert said["empty.tar"][0] == "truncated"
-    compressed = "a compressed shard, which cannot be read at random; "
+    compressed = "a compressed shard, which allows no random access; "
     assert said["packed.tar.gz"] == ("unreadable", compressed + "gunzip -k packed.tar.gz")
     assert said["disguised.tar"] == ("unreadable", compressed + "unpack it once (gunzip)")
 

@@ -47,7 +47,7 @@ def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         except (av.FFmpegError, ValueError, OSError) as error:
             raise MediaError("truncated", f"decoding stops: {message(error)}") from None
         except IndexError:  # PyAV, where packets belong to a stream that it has not heard of
-            raise MediaError("unreadable", "a stream begins that the head of the file does not announce") from None
+            raise MediaError("unreadable", "a stream begins that the file's header does not announce") from None
 
 
 def _first_picture(path: str | Path, container: InputContainer) -> VideoStream:
@@ -57,7 +57,7 @@ def _first_picture(path: str | Path, container: InputContainer) -> VideoStream:
     if not streams:
         raise _unopened(path, "no video stream")
     if streams[0].codec_context is None:
-        raise MediaError("unreadable", "a video stream of a kind that no decoder is known for")
+        raise MediaError("unreadable", "a video stream that no decoder supports")
     check_size(streams[0].width, streams[0].height)
     return streams[0]
 

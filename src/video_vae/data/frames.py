@@ -56,7 +56,7 @@ def iterate_frames(path: str | Path, indices: Sequence[int], *, whole: bool = Fa
         return
     for index, (frame, stream, damaged) in zip(indices, decode_frames(path, indices), strict=False):
         if whole and damaged:
-            raise MediaError("damaged", f"the decoder marks frame {index}, or one that it leans on, as corrupt")
+            raise MediaError("damaged", f"the decoder marks frame {index}, or one that it depends on, as corrupt")
         yield to_rgb(frame, stream)
 
 

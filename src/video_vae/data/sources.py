@@ -80,13 +80,13 @@ def _add_source(found: Found, source: str, packages_dir: Path, columns: Columns)
         _add_shard(found, path, listed=True)
     elif COMPRESSED.search(path.name):
         cure = f"; {packer_of(path) or 'gunzip'} it and name the .tar file"
-        raise UserError(f"data.sources: {source} is a compressed shard, which cannot be read at random{cure}")
+        raise UserError(f"data.sources: {source} is a compressed shard, which allows no random access{cure}")
     elif path.suffix.lower() in TABLE_SUFFIXES and member_of(path) is None:
         return _read_list(found, path, packages_dir, columns)
     elif path.suffix.lower() in OTHER_SUFFIXES:
         raise UserError(
-            f"data.sources: {source} is no list that is read; unpack it, or save it as CSV, TSV, parquet, JSON or JSON "
-            "lines with a column `path`, or as a .txt file with a path on each line"
+            f"data.sources: {source} is not a list that can be read; unpack it, or save it as CSV, TSV, parquet, JSON "
+            "or JSON lines with a column `path`, or as a .txt file with a path on each line"
         )
     else:
         _add_file(found, Candidate(path=str(path), listed=True))

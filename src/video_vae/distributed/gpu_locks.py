@@ -49,7 +49,7 @@ def acquire_gpus(
             os.close(descriptor)
         if time.monotonic() > until:
             raise UserError(
-                f"{wanted} of {len(gpus)} GPUs did not come free in {timeout:.0f} s; "
+                f"{wanted} of {len(gpus)} GPUs were not free within {timeout:.0f} s; "
                 "set `resources: gpu=` in the profile to the number that this machine has"
             )
         time.sleep(0.2)

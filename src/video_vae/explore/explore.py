@@ -59,7 +59,7 @@ def execute(notebook: Path, values: Mapping[str, Any], output: Path) -> None:
     try:
         content = nbformat.read(notebook, as_version=4)
     except (OSError, ValueError) as error:
-        raise UserError(f"{notebook}: no notebook to be read ({error}); name one by --notebook") from None
+        raise UserError(f"{notebook}: not a readable notebook ({error}); name one by --notebook") from None
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     check_places({output: [EXECUTED], failed: [EXECUTED]})
     first = next((place for place, cell in enumerate(content.cells) if cell.cell_type == "code"), 0)

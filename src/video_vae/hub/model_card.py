@@ -121,7 +121,8 @@ def write_card(
         UserError: if the licence is no identifier, or the card would not be understood.
     """
     if not LICENCE.fullmatch(licence):
-        raise UserError(f"--license {licence!r} is no identifier of the hub, such as apache-2.0, cc-by-nc-4.0 or other")
+        known = "apache-2.0, cc-by-nc-4.0 or other"
+        raise UserError(f"--license {licence!r} is not an identifier of the hub, such as {known}")
     data = _metadata(origin, name=name, licence=licence, config=config)
     height, width = config.data.resolution
     use = USE[form].format(folder=path.parent.name, height=height, width=width)
@@ -164,7 +165,7 @@ def check_card(path: Path) -> ModelCard:
         if card.data.base_model:
             validate_repo_id(card.data.base_model)
     except (ValueError, TypeError, KeyError, HFValidationError) as error:
-        raise UserError(f"{path} is no valid model card: {' '.join(str(error).split())}; export again") from None
+        raise UserError(f"{path} is not a valid model card: {' '.join(str(error).split())}; export again") from None
     return card
 
 

@@ -213,7 +213,7 @@ class LatentCache:
                 raise UserError(f"{path} is not a latent cache; make one with encode-latents")
             if metadata["format"] == UNCHECKED:
                 self._unchecked.add(path)
-                log.warning("%s has no checksums; delete it and encode the clips again to have damage noticed", path)
+                log.warning("%s has no checksums; delete it and encode the clips again, so that damage is found", path)
             rows = 0
             for clip_id in stored.offset_keys():
                 if clip_id != CHECKSUMS:

@@ -122,7 +122,7 @@ def reconstruct_video(
                 scores += psnr(*_pair(originals, cut)).tolist()
                 on_frames(len(cut))
     except MediaError as error:
-        raise UserError(f"{source} is {error}; `ffmpeg -i {source} new.mp4` often mends it") from None
+        raise UserError(f"{source} is {error}; `ffmpeg -i {source} new.mp4` often repairs it") from None
     seconds = time.monotonic() - started
     return Summary(frames=len(scores), height=height, width=width, psnr=float(np.mean(scores)), seconds=seconds)
 

@@ -154,8 +154,8 @@ def _read_position(
         except MediaError as error:
             failures.append(Failure(path=source.clips[window.row].path, reason=str(error), gone=error.gone))
     raise UserError(
-        f"step {step}: {ATTEMPTS} draws one after another could not be read, the last one {failures[-1].path} "
-        f"({failures[-1].reason}); see whether the files are still there"
+        f"step {step}: {ATTEMPTS} consecutive draws could not be read, the last one {failures[-1].path} "
+        f"({failures[-1].reason}); check that the files are still there"
     )
 
 

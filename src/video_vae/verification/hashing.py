@@ -55,7 +55,7 @@ def _digest(place: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError, MediaError):
         return None
     except OSError as error:
-        raise UserError(f"{place} cannot be read ({error.strerror}); let this user read it") from None
+        raise UserError(f"{place} cannot be read ({error.strerror}); give this user permission to read it") from None
 
 
 def _difference(items: Sequence[Expected], digest: str | None) -> str:

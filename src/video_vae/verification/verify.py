@@ -121,7 +121,7 @@ def _origins(chain: Chain, named: str, row: str | None) -> tuple[list[Origin], R
     table = next((record for record in behind if record.values.get("command") == COLLECTED), None)
     if table is None:
         if row:
-            raise UserError(f"--row: {named} is no table of metrics; leave it out")
+            raise UserError(f"--row: {named} is not a table of metrics; leave it out")
         parts = Path(named).parts
         return [Origin(experiment=parts[1] if len(parts) > 1 else "", records=behind)], None
     summaries: dict[str, list[str]] = {}
