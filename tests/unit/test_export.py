@@ -158,5 +158,5 @@ def test_a_licence_or_a_card_that_the_hub_refuses_is_named(
     assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
     assert "--license 'My own' is not an identifier" in capsys.readouterr().err and not (tmp_path / "out").exists()
     (tmp_path / "README.md").write_text("---\nlicense: mit\nmodel-index: 3\n---\n", encoding="utf-8")
-    with pytest.raises(UserError, match="no valid model card"):
+    with pytest.raises(UserError, match="not a valid model card"):
         check_card(tmp_path / "README.md")
