@@ -70,11 +70,22 @@ snakemake=$video_vae/.venv/bin/snakemake
   echo "run: $video_vae has no environment yet; make it with: make -C $video_vae env" >&2
   exit 2
 }}
-case " $* " in *" -n "* | *" --dry-run "* | *" --help "*) ;; *)
+python=${{snakemake%/*}}/python
+[ -x "$python" ] || python=python3
+PYTHONPATH=$video_vae/src "$python" -m video_vae.run_project "$@" || exit
+case " $* " in *" -n "* | *" -np "* | *" --dry-run "* | *" --unlock "* | *" --help "*) ;; *)
   echo "run: watch it in another terminal by ${{snakemake%/*}}/video-vae status --watch" >&2
   echo "run: or its curves in a browser by ${{snakemake%/*}}/tensorboard --logdir results" >&2 ;;
 esac
-exec "$snakemake" --snakefile "$video_vae/workflow/Snakefile" --configfile config.yaml --profile=./profile "$@"
+options=(--snakefile "$video_vae/workflow/Snakefile" --configfile config.yaml --profile=./profile)
+case " $* " in
+*" -p "* | *" -q"* | *" --quiet"* | *" --verbose "*) ;;
+*" -n "* | *" --dry-run "*) # the table of jobs, once; with -p each job and why it runs
+  "$snakemake" --quiet rules host "${{options[@]}}" "$@" |
+    awk '/^Job stats:/ {{ tables++ }} tables < 2 || /^This was a dry-run/'
+  exit ;;
+esac
+exec "$snakemake" "${{options[@]}}" "$@"
 """
 README = """\
 # {name}
@@ -82,7 +93,7 @@ README = """\
 A video VAE on clips of our own: {size_text}.
 
 ```sh
-./run -n          # what would run, and why
+./run -n          # what would run; with -p each job, why, and its command
 ./run             # everything: results/metrics.csv, reports/report.html, reports/explore.html
 {video_vae} status --watch                  # how far it is, in another terminal
 {tensorboard} --logdir results         # the curves of the training, in a browser
