@@ -67,6 +67,18 @@ def make_video_vae(
     return model.eval()
 
 
+def make_tiny_vae(folder: Path, chunk_frames: int | None = 17, norm_scope: str = "clip") -> VideoAutoencoderKL:
+    """Save a video VAE with random weights and few layers (2x4x4), where what is tried is done layer by layer."""
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    spatial = AutoencoderKL(block_out_channels=(4, 4, 4), norm_num_groups=2, **blocks)
+    sizes = {"base_channels": 4, "layers_per_block": 1, "channel_multipliers": (1, 1), "norm_num_groups": 2}
+    temporal = TemporalAutoencoderKL(**sizes, temporal_downsample=(True,), norm_scope=norm_scope)
+    model = VideoAutoencoderKL(spatial, temporal, scaling_factor=0.5, chunk_frames=chunk_frames)
+    model.save_pretrained(folder / "tiny")
+    return model.eval()
+
+
 def write_clips(folder: Path, frames: int, height: int = 48, width: int = 64) -> None:
     """Write five videos of moving blocks, 72x96 pixels at most, and the three broken files of `BROKEN`."""
     folder.mkdir()

@@ -37,6 +37,7 @@ FRAMES_SHOWN = 3
 """Places in the code that an unexpected error names, the innermost first."""
 EXTRAS = {
     **dict.fromkeys(("jinja2", "matplotlib"), "report"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     **dict.fromkeys(("nbclient", "nbformat", "snakemake"), "workflow"),
 }
 """Packages that another extra than `train` installs."""

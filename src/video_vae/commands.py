@@ -124,7 +124,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "export": Command(
             "video_vae.hub.export_model",
-            "write a model to share: diffusers or published names, with a model card",
+            "write a model to share: diffusers, published names or ONNX, with a model card",
             "results/demo/stage3/model --format diffusers --license cc-by-4.0 --output my_model",
         ),
         "convert-lpips": Command(

@@ -20,6 +20,10 @@ from video_vae.errors import UserError
 
 CHECKSUM = "_weights_sha256"
 """Entry of a model's config.json: hash of the weights beside it."""
+ONNX_PRODUCER = "video-vae"
+"""What an ONNX file says wrote it."""
+ONNX_DATA = ".data"
+"""What the name of the weights beside an ONNX file ends with."""
 RECORD_TRAITS = frozenset({"command", "code", "inputs", "outputs"})
 """What every run.json has."""
 _HEAD = 1 << 20
@@ -139,6 +143,22 @@ def _is_sealed(weights: Path) -> bool:
         return False
 
 
+def _onnx(path: Path) -> Iterable[str]:
+    """Look for the program that wrote it, which stands in front of the graph (field 2, length, text)."""
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    mark = bytes((0x12, len(ONNX_PRODUCER))) + ONNX_PRODUCER.encode()
+    return [ONNX_PRODUCER] if mark in head else []
+
+
+def _onnx_data(path: Path) -> Iterable[str]:
+    """Know weights beside an ONNX file of this project by their hash, which that file has."""
+    model = path.with_suffix("")
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return [f"beside {model.name}"] if _onnx(model) and digest.encode() in model.read_bytes() else []
+
+
 def _marks(path: Path) -> Iterable[str]:
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
@@ -157,5 +177,7 @@ _READERS: dict[str, Callable[[Path], Iterable[str]]] = {
     ".parquet": _parquet,
     ".safetensors": _safetensors,
     ".ipynb": _notebook,
+    ".onnx": _onnx,
+    ONNX_DATA: _onnx_data,
     **dict.fromkeys((".md", ".yaml", ".yml", ".txt", ".tex", ".def", ".sh"), _text),
 }

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from material import make_video_vae
+from material import make_tiny_vae, make_video_vae
 from report_material import CONFIG as REPORT_CONFIG
 from report_material import make_results
 from training_material import cached, make_data, options, settings
@@ -39,6 +39,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("material")
     make_data(folder)
     make_video_vae(folder)
+    make_tiny_vae(folder)
     tables = ["--data-path", str(folder / "test.csv"), "--ckpt-path", str(folder / "model"), "--device", "cpu"]
     assert main(["reconstruct", settings(), *tables, "--save-dir", str(folder / "made")]) == 0
     clips = [f"--real_video_dir={folder / 'made_ori'}", f"--generated_video_dir={folder / 'made_rec'}"]
@@ -161,6 +162,10 @@ JOBS = {
     "export open-sora": Job(lambda m: ["export", _model(m), "--output=out/model"], ("out/model/model.safetensors",)),
     "export file": Job(lambda m: ["export", _model(m), "--output=out/w.safetensors"], ("out/w.safetensors",)),
     "export torch": Job(lambda m: ["export", _model(m), "--output=out/w.pth"], ("out/w.pth",)),
+    "export onnx": Job(
+        lambda m: ["export", str(m / "tiny"), "--format=onnx", "--frames=3", "--size=8x8", "--output=out/onnx"],
+        ("out/onnx/encoder.onnx", "out/onnx/decoder.onnx"),
+    ),
     "convert-lpips": Job(
         lambda m: ["convert-lpips", str(m / "lpips"), "--output-dir=out"],
         ("out/alex.safetensors", "out/convert.run.json"),

@@ -36,6 +36,19 @@ video = vae.decode_latents(latents, num_frames=17)
 
 The class is in the package `video_vae`; the image VAE of diffusers, `AutoencoderKL`, refuses this folder. Pipelines
 call `vae.encode(x).latent_dist` and `vae.decode(z).sample`.""",
+    "onnx": """\
+```python
+import numpy
+import onnxruntime
+
+encoder = onnxruntime.InferenceSession("{folder}/encoder.onnx")
+decoder = onnxruntime.InferenceSession("{folder}/decoder.onnx")
+video = numpy.zeros((1, 3, {frames}, {height}, {width}), numpy.float32)  # in [-1, 1]
+(latents,) = encoder.run(None, {{"video": video}})  # normalised by channel, the mode
+(again,) = decoder.run(None, {{"latents": latents}})
+```
+
+The files take clips of {frames} frames of {height}x{width} pixels, one at a time, and nothing else.""",
     "open-sora": """\
 One file with the names of the Open-Sora VAE v1.2, which says itself what net it is of. It becomes a model folder again:
 
@@ -104,7 +117,15 @@ def _stage_before(stage: Path, model: Path) -> Path:
 
 
 def write_card(
-    path: Path, origin: Origin, *, name: str, form: str, licence: str, config: Config, weights: Mapping[str, str]
+    path: Path,
+    origin: Origin,
+    *,
+    name: str,
+    form: str,
+    licence: str,
+    config: Config,
+    weights: Mapping[str, str],
+    shape: tuple[int, int, int] | None = None,
 ) -> ModelCard:
     """Write the card of an exported folder and read it back by the hub's own rules, as far as they work offline.
 
@@ -112,10 +133,11 @@ def write_card(
         path: the file to write, README.md where the hub is to show it.
         origin: what is known of the model.
         name: of the model.
-        form: `diffusers` or `open-sora`.
+        form: `diffusers`, `open-sora` or `onnx`.
         licence: of the weights, as the hub writes it.
         config: the run's settings; the defaults where nothing is recorded.
         weights: file -> sha256 of what was exported.
+        shape: frames, height and width of the clips that `Use` shows [17, as the config says].
 
     Raises:
         UserError: if the licence is no identifier, or the card would not be understood.
@@ -124,8 +146,8 @@ def write_card(
         known = "apache-2.0, cc-by-nc-4.0 or other"
         raise UserError(f"--license {licence!r} is not an identifier of the hub, such as {known}")
     data = _metadata(origin, name=name, licence=licence, config=config)
-    height, width = config.data.resolution
-    use = USE[form].format(folder=path.parent.name, height=height, width=width)
+    frames, height, width = shape or (17, *config.data.resolution)
+    use = USE[form].format(folder=path.parent.name, frames=frames, height=height, width=width)
     body = "\n\n".join([f"# {name}", _summary(config), *_sections(origin, config, use, licence, weights)])
     path.write_text(_sealed(f"---\n{data.to_yaml()}\n---\n\n{body}\n"), encoding="utf-8")
     return check_card(path)

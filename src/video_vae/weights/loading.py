@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from video_vae import config as settings
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, output_place, sha256_file
-from video_vae.foreign import CHECKSUM, raise_if_foreign
+from video_vae.foreign import CHECKSUM, check_places
 from video_vae.models.init import start_as_interpolation
 from video_vae.models.temporal import TemporalAutoencoderKL
 from video_vae.models.video import VideoAutoencoderKL
@@ -40,7 +40,9 @@ def save_model(net: ModelMixin, folder: Path) -> None:
         (aside / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def raise_if_foreign_model(folder: Path) -> None:
+def raise_if_foreign_model(
+    folder: Path, names: Collection[str] = (CONFIG, WEIGHTS), traits: Collection[str] = (CHECKSUM,)
+) -> None:
     """Refuse a folder to write a model to, where something of others has the name of its files.
 
     Raises:
@@ -48,8 +50,7 @@ def raise_if_foreign_model(folder: Path) -> None:
     """
     if output_place(folder).is_file():
         raise UserError(f"{folder} is a file, and a folder is to be written; name a folder")
-    for name in (CONFIG, WEIGHTS):
-        raise_if_foreign(folder / name, [CHECKSUM])
+    check_places({folder / name: traits for name in names})
 
 
 def verify_checksum(model: ModelFiles) -> None:

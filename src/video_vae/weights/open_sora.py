@@ -136,6 +136,11 @@ def described(files: ModelFiles, texts: Mapping[str, str]) -> dict[str, Any]:
     return {}
 
 
+def config_text(net: VideoAutoencoderKL) -> str:
+    """Return a net's config.json in one line, as files that are exported hold it."""
+    return json.dumps({"_class_name": type(net).__name__, **public_config(net)})
+
+
 def export_checkpoint(folder: Path, output: Path) -> None:
     """Write the weights of a model folder under the published names, with its config.json as text beside them.
 
@@ -143,7 +148,7 @@ def export_checkpoint(folder: Path, output: Path) -> None:
     """
     net = load_video_vae(folder)
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
-    text = json.dumps({"_class_name": type(net).__name__, **public_config(net)})
+    text = config_text(net)
     with atomic_path(output) as aside:
         if output.suffix.lower() == ".safetensors":
             save_tensors(state, aside, {"format": "pt", CONFIG_TEXT: text})
