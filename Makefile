@@ -13,7 +13,7 @@
 # make env                        only the environment: .venv/bin/python
 # make config                     regenerate what is generated from the settings and from the lock
 # make audit                      known vulnerabilities of the locked packages, where the registry tells them
-# make lock                       pin what pyproject.toml asks for and the lock lacks; all anew with UPGRADE=1
+# make lock                       pin what pyproject.toml asks for and the lock lacks; all again with UPGRADE=1
 # make clean                      remove results, reports and logs (not the fetched packages, not the environment)
 
 SHELL := bash

@@ -139,7 +139,7 @@ def bench_lpips(options: Options) -> str:
                 package(a * 2 - 1, b * 2 - 1).mean().item()
 
     def batched() -> None:
-        """Score all frames at once, each variant with the originals anew."""
+        """Score all frames at once, each variant with the originals again."""
         for generated in variants:
             package(real * 2 - 1, generated * 2 - 1).mean(dim=(1, 2, 3))
 

@@ -68,7 +68,7 @@ def make_data(folder: Path) -> None:
 
 
 def encode(folder: Path) -> None:
-    """Write latents.safetensors anew."""
+    """Write latents.safetensors again."""
     parser = argparse.ArgumentParser()
     encode_latents.add_arguments(parser)
     tables = ["--data-path", str(folder / "train.csv"), "--data-path", str(folder / "test.csv")]

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fail if any clip lacks a partner, differs in length or is refused",
         action="store_true",
     )
-    checked = "score a sample of frames anew by scikit-image and lpips, and fail where they differ [psnr ssim]"
+    checked = "score a sample of frames again by scikit-image and lpips, and fail where they differ [psnr ssim]"
     add("check", checked, nargs="*", choices=get_args(Checked), metavar="METRIC")
     add("output", "write the summary here (JSON)", type=Path)
     add("output_dir", "write frames.parquet, clips.csv, summary.json and run.json here", type=Path)

@@ -85,7 +85,7 @@ def is_record(name: str) -> bool:
 
 
 def records_below(folder: Path) -> Iterator[Record]:
-    """Yield the records in a folder and in those below it, links followed; what is not one is passed over."""
+    """Yield the records in a folder and in those below it, links followed; what is not one is skipped."""
     for parent, names in walk(folder):
         for file in sorted(Path(parent, name) for name in names if is_record(name)):
             try:

@@ -38,6 +38,11 @@ WORDS: dict[str, str] = {
     r"\bfor ever\b": "say `forever`",
     r"[Pp]atience\b": "say `timeout`",
     r"\bblown[ -]up\b": "say `inflated`",
+    r"\banew\b": "say `again`",
+    r"\bby chance\b": "say `at random`",
+    r"\b(?:mend|mends|mended|mending)\b": "say `fix`",
+    r"\bwithout a word\b": "say `silently`",
+    r"\bpassed over\b": "say `skipped`",
     r"\bmother process|\bfather process": "say `parent process`",
 }
 """What not to write, as a pattern, and what to write."""

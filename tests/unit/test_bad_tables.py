@@ -1,4 +1,4 @@
-"""Tables of clips from anywhere: each row is used, or rejected with a reason, or one line says what to mend."""
+"""Tables of clips from anywhere: each row is used, or rejected with a reason, or one line says what to fix."""
 
 from __future__ import annotations
 

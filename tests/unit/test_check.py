@@ -1,4 +1,4 @@
-"""`evaluate --check` scores a sample of frames anew by scikit-image and lpips, and fails where they differ."""
+"""`evaluate --check` scores a sample of frames again by scikit-image and lpips, and fails where they differ."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def test_scores_that_others_do_not_confirm_are_not_written(
 def test_the_report_says_it() -> None:
     check = {"frames": 8, "by": {"scikit-image": "0.26.0"}, "largest_difference": {"psnr": 2e-6, "ssim": 3e-7}}
     runs = [SimpleNamespace(record={"check": check}), SimpleNamespace(record={"check": None})]
-    text = "8 frames anew by scikit-image 0.26.0; largest differences: PSNR 2.0e-06, SSIM 3.0e-07"
+    text = "8 frames again by scikit-image 0.26.0; largest differences: PSNR 2.0e-06, SSIM 3.0e-07"
     assert checks(runs) == [("Scores checked", text)]  # type: ignore[arg-type]
     assert checks(runs[1:]) == []  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ def test_a_package_that_does_not_import_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(machine, "PACKAGES", ("broken_package", "numpy"))
     (text,) = _broken(machine.check_python())
-    assert "does not import (OSError: libfoo.so: cannot open); make the environment anew" in text
+    assert "does not import (OSError: libfoo.so: cannot open); make it again: make env" in text
 
 
 def test_a_check_that_breaks_is_itself_a_finding() -> None:

@@ -17,7 +17,7 @@ from video_vae.models import TemporalAutoencoderKL
 from video_vae.training.optimization import Optimization
 
 FIRST_LOSSES = Path(__file__).parents[1] / "golden" / "first_losses.json"
-"""What a run of 50 steps logged. A change of the recipe shows here: write it anew where the change is meant."""
+"""What a run of 50 steps logged. A change of the recipe shows here: write it again where the change is meant."""
 STEPS = 300
 
 

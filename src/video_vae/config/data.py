@@ -96,7 +96,7 @@ class Data(Settings):
     packages: Annotated[tuple[Name, ...], Unique] = ()
     """Names under `resources` that are fetched before the sources are scanned."""
     archived: bool = False
-    """The sources were moved away after the run: what was made of them stays usable, and nothing is listed anew."""
+    """The sources were moved away after the run: what was made of them stays usable, and nothing is listed again."""
     resolution: tuple[Side, Side] = (256, 256)
     """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
     zoom: Annotated[Positive, Field(ge=1, le=16)] = 1.0
@@ -106,9 +106,9 @@ class Data(Settings):
     scales: Annotated[tuple[Annotated[float, Field(ge=1, le=16)], ...], Unique, Field(min_length=1, max_length=8)] = (
         1.0,
     )
-    """With `crop: random`, enlargements (as `zoom`) of which each training window takes one by chance."""
+    """With `crop: random`, enlargements (as `zoom`) of which each training window takes one at random."""
     flip: bool = False
-    """Mirror every second training window, left to right, by chance."""
+    """Mirror every second training window, left to right, at random."""
     decode: Literal["sample", "all"] = "sample"
     """Frames decoded, in a process of its own, before a file is listed: first, middle and last, or every one."""
     reader: Literal["auto", "pyav", "decord"] = "auto"

@@ -177,7 +177,7 @@ def write_or_check(wanted: Mapping[Path, str], *, check: bool, command: str) -> 
     """Write generated texts, or compare them with what is there.
 
     Raises:
-        UserError: if one is out of date; names the command that makes it anew.
+        UserError: if one is out of date; names the command that makes it again.
     """
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if check and stale:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 StageName = Literal["stage1", "stage2", "stage3"]
 Checked = Literal["psnr", "ssim", "lpips"]
-"""Metrics that other programs can score anew."""
+"""Metrics that other programs can score again."""
 Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker", "vmaf", "warping_error", "tof"]
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 

@@ -53,7 +53,7 @@ class Meaning:
 def understand(table: Path, rows: Rows, given: Columns) -> Meaning | None:
     """Tell what the columns of a list mean; None where none of them can hold the files.
 
-    A column that is passed over although its name is near to a known one is said once.
+    A column that is skipped although its name is near to a known one is said once.
 
     Raises:
         UserError: if a column seems to name parts of the files and is not understood.
@@ -218,7 +218,7 @@ def _lists_something(cell: Any) -> bool:
 
 
 def _say_ignored(table: Path, reader: _Reader, meaning: Meaning) -> None:
-    """Warn once of each column that is passed over although it is a known one or nearly so."""
+    """Warn once of each column that is skipped although it is a known one or nearly so."""
     for name in meaning.left_out:
         log.warning("%s: column `%s` is ignored, another one names the parts of the files", table, name)
     for name in reader.columns:

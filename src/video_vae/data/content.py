@@ -88,7 +88,7 @@ def raise_if_source_missing(clip: Clip, error: MediaError) -> None:
 
 def gone(path: str, reason: str) -> str:
     """Say what to do about a file that is missing or changed since the table was made."""
-    return f"{path}: {reason}; put the file back, then the same command goes on, or make the manifest anew without it"
+    return f"{path}: {reason}; put the file back, then the same command goes on, or make the manifest again without it"
 
 
 def message(error: Exception) -> str:

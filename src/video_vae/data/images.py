@@ -180,7 +180,7 @@ def _picture(image: Image.Image, index: int) -> Frames:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Read an image's orientation; EXIF that cannot be read is passed over, as viewers do."""
+    """Read an image's orientation; EXIF that cannot be read is skipped, as viewers do."""
     with suppress(OSError, ValueError, SyntaxError, struct.error):
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1

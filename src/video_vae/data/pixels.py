@@ -191,7 +191,7 @@ def _cure(frame: VideoFrame) -> str:
             "make a BT.709 copy: ffmpeg -i FILE -vf zscale=m=709 new.mp4, or correct the tag where it is wrong: ffmpeg "
             "-i FILE -c copy -bsf:v h264_metadata=matrix_coefficients=1 new.mp4 (hevc_metadata for HEVC)"
         )
-    return "export it anew from where it was made, in BT.709"
+    return "export it again from where it was made, in BT.709"
 
 
 def _woven(frame: VideoFrame) -> VideoFrame:

@@ -55,7 +55,7 @@ def read_probed(journal: Path) -> dict[str, dict[str, Any]]:
 
 
 def rewrite_probed(journal: Path, known: Mapping[str, Any]) -> None:
-    """Write a journal anew with what still holds, so that the file does not grow with every change."""
+    """Write a journal again with what still holds, so that the file does not grow with every change."""
     with atomic_path(journal) as aside, aside.open("w", encoding="utf-8") as stream:
         stream.write(f"{FORMAT}\n")
         stream.writelines(json.dumps(entry, separators=(",", ":")) + "\n" for entry in known.values())

@@ -121,7 +121,7 @@ def probe_remembering(
 
 
 class _Worker:
-    """A process that looks into one file at a time, started anew after a crash or a hang."""
+    """A process that looks into one file at a time, started again after a crash or a hang."""
 
     def __init__(self, limit: float, every_frame: bool, decord: bool) -> None:
         self.limit = limit * (EVERY_FRAME if every_frame else 1.0)
@@ -133,7 +133,7 @@ class _Worker:
         self._deadline = 0.0
 
     def start(self, path: str, selector: selectors.BaseSelector) -> None:
-        """Hand over a file, to a process started anew where there is none, and set its deadline."""
+        """Hand over a file, to a process started again where there is none, and set its deadline."""
         if self._process is None:
             command = [sys.executable, "-m", "video_vae.data.probing"]
             self._process = subprocess.Popen(

@@ -73,7 +73,7 @@ def csv_rows(path: Path) -> Rows:
 
 
 def plain_lines(path: Path) -> Rows:
-    """Read a list of paths, one on each line; empty lines and comments (`#`) are passed over.
+    """Read a list of paths, one on each line; empty lines and comments (`#`) are skipped.
 
     Raises:
         UserError: if it cannot be read.

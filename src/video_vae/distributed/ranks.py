@@ -127,7 +127,7 @@ def started_ranks(device: str = "auto", timeout: timedelta | None = None) -> Ite
     if world_size == 1:
         yield Ranks(device=place)
         return
-    # torch's own limit comes last: it ends the ranks without a word on which one hangs.
+    # torch's own limit comes last: it ends the ranks without saying which one hangs.
     limit = timeout or timedelta(seconds=3 * timeout_seconds())
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=limit)
     watch = Watch(dist.get_rank(), world_size, in_step=timeout is None)

@@ -47,7 +47,7 @@ def check_python() -> Iterator[Check]:
     yield Check(name="Python", state="ok", text=f"{version}, {sys.executable}")
     broken = {name: problem for name in PACKAGES if (problem := _import_problem(name))}
     for name, problem in broken.items():
-        yield Check(name=name, state="broken", text=f"does not import ({problem}); make the environment anew: make env")
+        yield Check(name=name, state="broken", text=f"does not import ({problem}); make it again: make env")
     found = [
         f"{name} {getattr(sys.modules[name], '__version__', '')}".strip() for name in PACKAGES if name not in broken
     ]

@@ -1,7 +1,7 @@
 """Run a notebook on a finished run and keep the executed copy.
 
 The first cell of code in the notebook says what it reads (CONFIG, RESULTS, ...); a cell inserted after it sets it
-anew. It runs in the folder in which this command runs, whatever that is called.
+again. It runs in the folder in which this command runs, whatever that is called.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def take_over(wanted: Mapping[str, Path], output: Path, folder: Path | None) -> 
         try:
             taken += _copy(file, missing)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            log.info("%s is passed over: %s", file, " ".join(str(error).split()))
+            log.info("%s is skipped: %s", file, " ".join(str(error).split()))
     return taken
 
 

@@ -1,4 +1,4 @@
-"""Score a sample of frames anew by the programs that others measure with: scikit-image, and the lpips package."""
+"""Score a sample of frames again by the programs that others measure with: scikit-image, and the lpips package."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOLERANCES: dict[Checked, float] = {"psnr": 1e-3, "ssim": 1e-5, "lpips": 1e-4}
 """Largest differences allowed; PSNR in dB."""
 PACKAGES: dict[Checked, str] = {"psnr": "scikit-image", "ssim": "scikit-image", "lpips": "lpips"}
 FRAMES, PIXELS = 8, 8 * 256 * 256
-"""Most frames that are scored anew, and most of their pixels together (but at least one frame)."""
+"""Most frames that are scored again, and most of their pixels together (but at least one frame)."""
 REACH = 64
 """Frames of a clip from which the sample is taken: files are decoded up to it."""
 _Frame = NDArray[np.float32]
@@ -38,7 +38,7 @@ _Scorer = Callable[[_Frame, _Frame], float]
 def check_scores(
     scores: Sequence[ClipScores], view: View, tools: Tools, metrics: Sequence[Checked] = ()
 ) -> dict[str, Any]:
-    """Score a sample of the frames anew, always the same one, and return the largest difference of each metric.
+    """Score a sample of the frames again, always the same one, and return the largest difference of each metric.
 
     Args:
         scores: of all clips.

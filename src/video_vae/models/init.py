@@ -108,7 +108,7 @@ def _set_constants(conv: CausalConv3d) -> None:
 def _interpolate(up: TimeUpsample) -> None:
     _clear(up)
     middle = up.conv.kernel_size[1] // 2
-    # The constants are set anew here: frames before the first are zeros, and would halve them.
+    # The constants are set again here: frames before the first are zeros, and would halve them.
     _bias(up).view(-1, 2)[2::4] = CONSTANT
     _bias(up).view(-1, 2)[3::4] = -CONSTANT
     channels = torch.arange(up.conv.in_channels)

@@ -24,7 +24,7 @@ SETTINGS_RULE = "write_settings"
 
 
 def parse_dot(text: str) -> nx.DiGraph[str]:
-    """Read nodes (with their `label`) and edges of `snakemake --rulegraph`; other lines, as of a log, are passed over.
+    """Read nodes (with their `label`) and edges of `snakemake --rulegraph`; other lines, as of a log, are skipped.
 
     An edge leads from what is needed to what needs it. The rule that writes the settings of every other one is left
     out: it would cover the picture.

@@ -38,7 +38,7 @@ def checks(conditions: Sequence[Run]) -> list[tuple[str, str]]:
     said = ", ".join(f"{METRICS[name].label} {difference:.1e}" for name, difference in largest.items())
     by = " and ".join(dict.fromkeys(f"{name} {version}" for check in checked for name, version in check["by"].items()))
     frames = counted(sum(check["frames"] for check in checked), "frame")
-    return [("Scores checked", f"{frames} anew by {by}; largest differences: {said}")]
+    return [("Scores checked", f"{frames} again by {by}; largest differences: {said}")]
 
 
 def _code(code: Mapping[str, Any]) -> str:

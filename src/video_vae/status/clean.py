@@ -1,8 +1,9 @@
 """Remove what no config names any more: runs, caches of latents, and states of trainings with other settings.
 
 The configs are those that the records below RESULTS name, as their files are today, or those given by --configfile.
-Only files that a job of this project wrote and nobody changed since are removed, and nothing that is in use: nothing
-while a workflow runs here, and nothing that a process of this machine has open or that changed in the last minutes.
+Only files that a job of this project wrote and that are unchanged since are removed, and nothing that is in use:
+nothing while a workflow runs here, and nothing that a process of this machine has open or that changed in the last
+minutes.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def written_files(folder: Path, base: Path) -> set[Path]:
-    """Return the files below a folder that this project's jobs wrote and nobody changed since.
+    """Return the files below a folder that this project's jobs wrote and that are unchanged since.
 
     Args:
         folder: a run, a cache, or the state of a training.

@@ -21,7 +21,7 @@ class Stopwatch:
         self._marks.append((part, self._now()))
 
     def read(self) -> dict[str, float]:
-        """Return the seconds of each part since the last reading, and start anew from now."""
+        """Return the seconds of each part since the last reading, and start again from now."""
         if self._cuda:
             torch.cuda.synchronize()
         seconds: dict[str, float] = defaultdict(float)

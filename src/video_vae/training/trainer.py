@@ -100,7 +100,7 @@ class Trainer:
         self._clock = Stopwatch(ranks.device)
         self._saved_at = time.monotonic()
         self._step_seconds = self._save_seconds = 0.0
-        # With more than two ranks the order of a sum depends on DDP's buckets, which it lays out anew after the first
+        # With more than two ranks the order of a sum depends on DDP's buckets, which it lays out again after the first
         # backward pass. One pass that is thrown away makes a resumed training start with the same ones.
         self._settled = ranks.world_size <= 2
         self._speed = Speedometer(task.loss, ranks.device) if ranks.device.type == "cuda" and ranks.is_main else None
@@ -272,7 +272,7 @@ class Trainer:
             self._give_up(
                 f"{self.task.name}, step {batch.step}: {failed} of {drawn} drawn clips could not be read, more than "
                 f"data.max_failed_share {self.task.max_failed_share:g} (the last on this rank: {_last(batch)}); "
-                "mend or remove the files, or raise the share"
+                "fix or remove the files, or raise the share"
             )
 
     def _is_finite(self, batch: Batch, agreed: Agreed, norm: float) -> bool:

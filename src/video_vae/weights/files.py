@@ -134,7 +134,7 @@ def shard_names(index: Path, what: str) -> list[str]:
         if not names or any(Path(name).name != name for name in names):
             raise ValueError(names)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{what} {index}: not a list of shards beside it; get the file anew") from None
+        raise UserError(f"{what} {index}: not a list of shards beside it; get the file again") from None
     return names
 
 

@@ -78,7 +78,7 @@ def read_config(model: ModelFiles) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError(f"it is a {type(values).__name__}")
     except (OSError, ValueError) as error:
-        raise UserError(f"{model.config} cannot be read ({' '.join(str(error).split())}); get it anew") from None
+        raise UserError(f"{model.config} cannot be read ({' '.join(str(error).split())}); get it again") from None
     return values
 
 
@@ -129,7 +129,7 @@ def make_net(kind: type[ModelMixin], values: Mapping[str, Any], name: str) -> Mo
         return kind.from_config(dict(values))
     except (KeyError, TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise UserError(
-            f"{name}: its {CONFIG} describes no net ({' '.join(str(error).split())[:200]}); get it anew"
+            f"{name}: its {CONFIG} describes no net ({' '.join(str(error).split())[:200]}); get it again"
         ) from None
 
 

@@ -100,7 +100,7 @@ def _cure(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     cures = ["give --spatial the folder with the config.json of its spatial VAE"] if spatial else []
     if any(name.startswith("temporal_vae.") for name in wrong):
         cures.append("set model.temporal in the config (--config) to its architecture")
-    return " and ".join(cures) or "get the file anew"
+    return " and ".join(cures) or "get the file again"
 
 
 def net_values(model: settings.Model) -> dict[str, Any]:

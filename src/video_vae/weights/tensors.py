@@ -77,7 +77,7 @@ def _explained(path: Path, what: str) -> Iterator[None]:
         raise UserError(f"{what} {path}: no such file; correct the path") from None
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
         said = " ".join(str(error).split())[:200] or "it ends too early"
-        raise UserError(f"{what} {path}: cannot be read as weights ({said}); get the file anew") from None
+        raise UserError(f"{what} {path}: cannot be read as weights ({said}); get the file again") from None
     except Exception as error:
         # torch's restricted unpickler raises several kinds of its own for anything but tensors.
         named = _CLASS.search(" ".join(str(error).split()))
