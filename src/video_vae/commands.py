@@ -59,6 +59,11 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "training": {
+        "start-model": Command(
+            "video_vae.hub.start_model",
+            "make the weights that the first stage starts with, pretrained or fresh",
+            "config/demo.yaml --output results/demo/start",
+        ),
         "train": Command(
             "video_vae.train",
             "train one stage (under torchrun on more than one rank)",

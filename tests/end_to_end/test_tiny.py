@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from material import BROKEN, write_clips
+from material import BROKEN, TEMPORAL, make_video_vae, write_clips
 from tiny_material import SETTINGS, copy_project
+from video_vae.files import sha256_file
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -27,10 +30,21 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_clips(folder / "clips", frames=12)
     # One setting comes from the command line: it is part of what `verify` compares.
     data = {key: value for key, value in SETTINGS["data"].items() if key != "min_frames"}
-    (folder / "tiny.json").write_text(json.dumps(SETTINGS | {"data": data}), encoding="utf-8")
+    runs = SETTINGS["experiments"] | {"published": _published(folder)}
+    (folder / "tiny.json").write_text(json.dumps(SETTINGS | {"data": data, "experiments": runs}), encoding="utf-8")
     result = _snakemake(folder)
     assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-8000:]
     return folder
+
+
+def _published(folder: Path) -> dict[str, Any]:
+    """Write a checkpoint that has the published names and says nothing of its net; return the run that scores it."""
+    net = make_video_vae(folder / "outside")
+    save_file(
+        {name: value.contiguous() for name, value in net.state_dict().items()}, folder / "outside/vae.safetensors"
+    )
+    model = {"pretrained": "outside/vae.safetensors", "temporal": {**TEMPORAL, "init": "random"}, "scaling_factor": 0.5}
+    return {"model": model, "spatial": {"pretrained": "outside/spatial"}, "stages": None}
 
 
 def _snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +64,7 @@ def test_metrics_have_a_row_for_each_run_stage_and_variant(checkout: Path) -> No
     stages = [(stage, variant) for stage in ("stage1", "stage2", "stage3") for variant in ("rec", "spatial")]
     baselines = [("baseline", "mean"), ("baseline", "repeat")]
     expected = [(name, *row) for name in ("tiny", "no_kl") for row in [*stages, *baselines]]
+    expected += [("published", *row) for row in [("start", "rec"), ("start", "spatial"), *baselines]]
     assert sorted((row["experiment"], row["stage"], row["variant"]) for row in rows) == sorted(expected)
     for row in rows:
         for metric in ("psnr", "ssim", "lpips", "flolpips", "flicker"):
@@ -69,6 +84,16 @@ def test_a_run_that_differs_in_stage_3_shares_the_stages_before_it(checkout: Pat
     assert not (checkout / "results" / "no_kl" / "stage1").exists()
     assert not (checkout / "results" / "no_kl" / "stage2").exists()
     assert (checkout / "results" / "no_kl" / "stage3" / "model" / "config.json").exists()
+
+
+def test_weights_from_outside_are_scored_and_reported_without_training(checkout: Path) -> None:
+    results = checkout / "results" / "published"
+    assert {path.name for path in results.iterdir()} == {"start", "baselines"}
+    record = json.loads((results / "start" / "run.json").read_text(encoding="utf-8"))
+    assert record["pretrained"] == "outside/vae.safetensors"
+    assert record["pretrained_sha256"] == sha256_file(checkout / "outside" / "vae.safetensors")
+    page = (checkout / "reports" / "report.html").read_text(encoding="utf-8")
+    assert "published" in page and "outside/vae.safetensors" in page
 
 
 def test_all_clips_become_latents_where_asked_for(checkout: Path) -> None:

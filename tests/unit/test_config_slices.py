@@ -142,3 +142,40 @@ def test_a_slice_is_its_own() -> None:
     config = _config()
     slices.stage_slice(config, "stage1")["stages"]["stage1"]["frames"].append(99)
     assert slices.stage_slice(config, "stage1")["stages"]["stage1"]["frames"] == [5, 9]
+
+
+@pytest.mark.parametrize(
+    ("changes", "scored", "last"),
+    [
+        ({"stages": None}, ("start",), "start"),
+        ({"stages": {"stage1": None, "stage2": None}}, ("stage3",), "stage3"),
+        ({"stages": {"stage3": None}, "evaluation": {"stages": ["start", "stage2"]}}, ("start", "stage2"), "stage2"),
+        ({}, STAGES, "stage3"),
+    ],
+)
+def test_stages_that_are_null_are_left_out(changes: dict[str, Any], scored: tuple[str, ...], last: str) -> None:
+    config = resolve(_config(experiments={"other": changes}))["other"]
+    assert (config.scored, config.last) == (scored, last)
+    assert parse_config(json.loads(slices.as_text(slices.report_slice(config)))).stages == config.stages
+    assert [config.stages.before(stage) for stage in config.stages.trained] == [None, *config.stages.trained][:-1]
+    for stage in set(STAGES) - set(config.stages.trained):
+        assert not slices.uses_cache(config, stage) and not slices.needs_perceptual(config, stage)
+        with pytest.raises(UserError, match=f"stages.{stage} is null"):
+            config.stages.of(stage)
+
+
+def test_only_what_is_trained_can_be_scored() -> None:
+    with pytest.raises(UserError, match=r"evaluation.stages: stage1 is not trained"):
+        _config(stages={"stage1": None}, evaluation={"stages": ["stage1"]})
+
+
+def test_pretrained_weights_reach_the_jobs_that_stand_on_them() -> None:
+    # A training reads them as its start, a file: its own settings stay as they are.
+    assert _changed(model={"pretrained": "a_model"}) == {"spatial", "latents"}
+    runs = resolve(_config(experiments={"published": {"model": {"pretrained": "a_model"}, "stages": None}}))
+    assert data_owner(runs, "published") == "base"
+    for job in ("start", None):
+        assert reconstruction_owner(runs, "published", job) == evaluation_owner(runs, "published", job) == "published"
+    assert stage_owner(runs, "published", "start") == "published"
+    other = resolve(_config(experiments={"tuned": {"model": {"pretrained": "a_model"}}}))
+    assert [stage_owner(other, "tuned", stage) for stage in STAGES] == ["tuned"] * 3

@@ -111,6 +111,10 @@ JOBS = {
         lambda m: ["train", *options(m, Path("out/stage1"), *cached(m), config=settings(steps=2, ema_decay=0.9))],
         tuple(f"out/stage1/{name}" for name in ("run.json", "log.jsonl", *(f"model/{part}" for part in MODEL))),
     ),
+    "start-model": Job(
+        lambda m: ["start-model", settings(), f"--spatial={m / 'spatial'}", "--output=out"],
+        ("out/run.json", *(f"out/{part}/{name}" for part in ("model", "spatial") for name in MODEL)),
+    ),
     "train-spatial": Job(
         lambda m: ["train-spatial", SPATIAL, f"--data-path={m / 'train.csv'}", "--output=out/spatial"],
         tuple(f"out/spatial/{name}" for name in (*MODEL, "run.json")),

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from terminal import Terminal
-from video_vae.config import Config, parse_config
+from video_vae.config import Config, parse_config, slices
 from video_vae.config.runs import resolve
-from video_vae.config.slices import as_argument, data_slice, stage_slice
+from video_vae.config.slices import data_slice, stage_slice
 from video_vae.status.planned import write_plan
 from video_vae.status.status import FIRST_SCREEN, OTHER_SCREEN, Look, as_text, look
 
@@ -57,7 +57,7 @@ def _configure(settings: dict[str, Any]) -> None:
 def _record(folder: Path, run: Config, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
     values = {"command": "train", "code": {}, "fingerprint": "0123456789abcdef", "steps": 100, "trained_seconds": 50.0}
-    config = parse_config(json.loads(as_argument(settings))).model_dump(mode="json")
+    config = parse_config(json.loads(slices.as_text(settings))).model_dump(mode="json")
     (folder / "run.json").write_text(json.dumps({**values, "config": config}), encoding="utf-8")
     (folder / "log.jsonl").write_text('{"step": 100, "time": 1.0, "event": "end"}\n', encoding="utf-8")
 

@@ -77,6 +77,26 @@ def test_the_demos_second_experiment_costs_only_what_differs(done: Checkout) -> 
     assert done.plan(experiments=dict.fromkeys(experiments)) == {}
 
 
+PUBLISHED = {"model": {"pretrained": "workflow/weights/spatial_vae"}, "stages": None}
+SCORED_ALONE = {"start_model": 1, "reconstruct_clips": 1, "evaluate_clips": 1, **BASELINES, **SCORES}
+
+
+def test_weights_from_outside_are_scored_without_training(done: Checkout, fresh: Checkout) -> None:
+    assert done.plan(experiments={"published": PUBLISHED}) == {"write_settings": 5, **SCORED_ALONE}
+    alone = fresh.plan(**PUBLISHED)
+    assert not [rule for rule in alone if rule.startswith("train_")] and "cache_latents" not in alone
+    assert alone["start_model"] == alone["reconstruct_clips"] == alone["evaluate_clips"] == 1
+
+
+def test_a_stage_starts_from_weights_from_outside(done: Checkout) -> None:
+    tuned = {"model": PUBLISHED["model"], "stages": {"stage1": None, "stage2": None, "stage3": {"train": ["decoder"]}}}
+    planned = {"train_stage3": 1, "start_model": 1, "reconstruct_clips": 1, "evaluate_clips": 1, **BASELINES, **SCORES}
+    assert done.plan(experiments={"tuned": tuned}) == {"write_settings": 6, **planned}
+    start = {"stages": ["start", "stage1", "stage2", "stage3"]}
+    scored = {"start_model": 1, "reconstruct_clips": 1, "evaluate_clips": 1, **SCORES}
+    assert done.plan(evaluation=start) == {"write_settings": 3, **scored}
+
+
 def test_one_stage_alone_can_be_run_again(done: Checkout) -> None:
     assert done.plan("-R", "train_stage2", "--until", "train_stage2") == {"train_stage2": 1}
 

@@ -1,6 +1,6 @@
 # Paths, inputs and settings of the jobs. Imports no torch, so that a dry run needs none.
 
-from video_vae.config import STAGES, load_merged, parse_config, runs, slices
+from video_vae.config import SCORED, STAGES, START, load_merged, parse_config, runs, slices
 from video_vae.config.files import read_settings, retyped
 from video_vae.errors import UserError
 from video_vae.provenance import config_variables
@@ -47,7 +47,7 @@ LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.
 
 wildcard_constraints:
     experiment="|".join(RUNS),
-    stage="|".join(STAGES),
+    stage="|".join(SCORED),
     package="|".join(CONFIG.resources),
     fingerprint="[0-9a-f]{16}",
     shard=r"\d+",
@@ -79,16 +79,24 @@ def package_listings(experiment):
 
 
 def spatial_files(experiment):
-    """List the files of a run's spatial VAE: what its training makes, or what lies in a local folder."""
+    """List the files of a run's spatial VAE: a pretrained model's, what its training makes, or what lies in a folder."""
     spatial = RUNS[experiment].spatial
+    if RUNS[experiment].model.pretrained is not None:
+        return f"results/{runs.stage_owner(RUNS, experiment, START)}/{START}/spatial"
     if spatial.pretrained is None:
         return f"results/{runs.spatial_owner(RUNS, experiment)}/spatial"
-    return local([str(path) for path in find_model(spatial.place).files]) if spatial.place else []
+    return model_files(spatial.place)
+
+
+def model_files(place):
+    """List the files of a model on this machine; none where its place is None."""
+    return local([str(path) for path in find_model(place).files]) if place else []
 
 
 def spatial_given(experiment, input):
     """Name the spatial VAE of a job, a folder or a file; empty where it is a hub id."""
-    return str(RUNS[experiment].spatial.place or input.spatial or "")
+    pretrained = RUNS[experiment].model.pretrained is not None
+    return str((not pretrained and RUNS[experiment].spatial.place) or input.spatial or "")
 
 
 def latent_files(experiment):
@@ -108,14 +116,14 @@ def stage_inputs(stage):
 
     def inputs(wildcards):
         run, name = RUNS[wildcards.experiment], wildcards.experiment
-        before = STAGES[: STAGES.index(stage)]
+        before = run.stages.before(stage) or (START if run.model.pretrained else None)
         return {
             "settings": f"results/{name}/settings/train_{stage}.json",
             "train": data_file(name, "train"),
             "test": data_file(name, "test"),
             "spatial": spatial_files(name),
             "latents": latent_files(name) if slices.uses_cache(run, stage) else [],
-            "init": stage_model(name, before[-1]) if before else [],
+            "init": stage_model(name, before) if before else [],
             "lpips": "resources/lpips/vgg.safetensors" if slices.needs_perceptual(run, stage) else [],
         }
 
@@ -159,12 +167,6 @@ def evaluation_options(wildcards):
     )
 
 
-def needed_stages(experiment):
-    """List the stages of a run up to the last one that is scored."""
-    last = max((STAGES.index(stage) for stage in RUNS[experiment].evaluation.stages), default=-1)
-    return STAGES[: last + 1]
-
-
 def scores(experiment, stage):
     """Name the summary of a stage's scores, or of the baselines' where the stage is None."""
     return f"results/{runs.evaluation_owner(RUNS, experiment, stage)}/{stage or 'baselines'}/metrics/summary.json"
@@ -174,6 +176,6 @@ def all_scores():
     """List every row source of metrics.csv: (experiment, stage, summary)."""
     rows = []
     for name, run in RUNS.items():
-        rows += [(name, stage, scores(name, stage)) for stage in run.evaluation.stages]
+        rows += [(name, stage, scores(name, stage)) for stage in run.scored]
         rows += [(name, "baseline", scores(name, None))] * run.evaluation.baselines
     return rows

@@ -98,7 +98,7 @@ rule measure_latents:
 rule encode_videos:
     input:
         settings="results/{experiment}/settings/encode_videos.json",
-        model=lambda wildcards: stage_model(wildcards.experiment, STAGES[-1]),
+        model=lambda wildcards: stage_model(wildcards.experiment, RUNS[wildcards.experiment].last),
         manifest=lambda wildcards: data_file(wildcards.experiment, "manifest"),
     output:
         index="results/{experiment}/latents_video/shard_{shard}.csv",

@@ -27,7 +27,9 @@ rule make_report:
         table="results/metrics.csv",
         manifest=[data_file(name, "manifest") for name in RUNS],
         logs=[
-            f"{os.path.dirname(stage_model(name, stage))}/log.jsonl" for name in RUNS for stage in needed_stages(name)
+            f"{os.path.dirname(stage_model(name, stage))}/log.jsonl"
+            for name, run in RUNS.items()
+            for stage in run.needed
         ],
         rulegraph="results/rulegraph.dot",
     output:
@@ -73,7 +75,7 @@ rule explore_model:
     input:
         settings="results/settings/explore_model.json",
         table="results/metrics.csv",
-        model=stage_model(CONFIG.experiment, STAGES[-1]),
+        model=stage_model(CONFIG.experiment, CONFIG.last),
         test=data_file(CONFIG.experiment, "test"),
     output:
         morph="results/explore/morph.mp4",

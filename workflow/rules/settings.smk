@@ -10,6 +10,7 @@ from video_vae.files import atomic_path
 RUN_SLICES = {
     "fetch_weights": slices.weights_slice,
     "prepare_manifest": slices.data_slice,
+    "start_model": slices.start_slice,
     "train_spatial": slices.spatial_slice,
     **{f"train_{stage}": partial(slices.stage_slice, stage=stage) for stage in STAGES},
     "reconstruct_clips": slices.reconstruct_slice,

@@ -3,6 +3,37 @@
 # the training saves itself before, and its SLURM job goes back into the queue.
 
 
+def start_inputs(wildcards):
+    """List the settings and the files that the weights are made of which nothing is trained of yet."""
+    run, name = RUNS[wildcards.experiment], wildcards.experiment
+    found = {"settings": f"results/{name}/settings/start_model.json", "pretrained": [], "spatial": []}
+    if run.model.pretrained is not None:
+        return found | {"pretrained": model_files(run.model.place)}
+    return found | {"pretrained" if run.spatial.pretrained else "spatial": spatial_files(name)}
+
+
+# What the first stage begins with, where it is not a fresh net, and what is scored where nothing is trained.
+rule start_model:
+    input:
+        unpack(start_inputs),
+    output:
+        model=directory("results/{experiment}/start/model"),
+        spatial=directory("results/{experiment}/start/spatial"),
+        run="results/{experiment}/start/run.json",
+    log:
+        "logs/{experiment}/start_model.log",
+    benchmark:
+        "results/benchmarks/{experiment}/start_model.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 16
+    params:
+        options=lambda wildcards, input: options(spatial=str(input.spatial)),
+        folder=folder_of("run"),
+    shell:
+        python("-m video_vae start-model {input.settings} {params.options} --output {params.folder}")
+
+
 rule train_stage1:
     input:
         unpack(stage_inputs("stage1")),

@@ -5,10 +5,12 @@ from video_vae.config.model import Model, Spatial, SpatialTraining, Temporal
 from video_vae.config.results import Evaluation, Reconstruction, Report
 from video_vae.config.schema import Config, load_config, load_merged, parse_config
 from video_vae.config.stages import Stage, Stages
-from video_vae.config.types import STAGES, Checked, Metric, Settings, StageName
+from video_vae.config.types import SCORED, STAGES, START, Checked, Metric, Scored, Settings, StageName
 
 __all__ = [
+    "SCORED",
     "STAGES",
+    "START",
     "Checked",
     "Columns",
     "Config",
@@ -20,6 +22,7 @@ __all__ = [
     "Package",
     "Reconstruction",
     "Report",
+    "Scored",
     "Settings",
     "Spatial",
     "SpatialTraining",

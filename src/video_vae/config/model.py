@@ -60,6 +60,17 @@ PIXART = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
 """Hub id of the paper's spatial VAE."""
 
 
+def _given(pretrained: str | None) -> Path | None:
+    """Return what names weights as a path, here or else in this checkout; None for a hub id or nothing."""
+    if pretrained is None:
+        return None
+    given = Path(pretrained)
+    if not given.exists() and (CHECKOUT / given).exists():
+        return Path(os.path.relpath(CHECKOUT / given))
+    hub = HUB_ID.fullmatch(pretrained) is not None and not given.parent.is_dir()
+    return None if hub else given
+
+
 class Spatial(Settings):
     """The spatial VAE: a diffusers AutoencoderKL with 8x compression and 4 channels."""
 
@@ -84,13 +95,7 @@ class Spatial(Settings):
 
         OWNER/NAME is a hub's as long as there is no folder OWNER here.
         """
-        if self.pretrained is None:
-            return None
-        given = Path(self.pretrained)
-        if not given.exists() and (CHECKOUT / given).exists():
-            return Path(os.path.relpath(CHECKOUT / given))
-        hub = HUB_ID.fullmatch(self.pretrained) is not None and not given.parent.is_dir()
-        return None if hub else given
+        return _given(self.pretrained)
 
     @property
     def place(self) -> Path | None:
@@ -129,6 +134,12 @@ class Temporal(Settings):
 class Model(Settings):
     """The video VAE around both nets."""
 
+    pretrained: LocalPath | None = None
+    """Video VAE to start from, with its spatial VAE: a folder, a published checkpoint, a hub id; null: fresh."""
+    subfolder: LocalPath | None = None
+    """Folder inside the hub repository or local folder of `pretrained`."""
+    sha256: Sha256 | None = None
+    """Hash that the weights of `pretrained` must have, as `spatial.sha256`."""
     temporal: Temporal = Temporal()
     scaling_factor: Positive = 0.18215
     """Spatial latents are multiplied by this (0.18215 with the released weights; free from scratch)."""
@@ -138,3 +149,25 @@ class Model(Settings):
     """Standard deviation of each latent channel, divided by at inference."""
     chunk_frames: Count | None = 17
     """Encode and decode in independent chunks of this many frames; null takes clips whole."""
+
+    @property
+    def hub_subfolder(self) -> str | None:
+        """Return the folder inside a hub repository."""
+        return self.subfolder
+
+    @property
+    def given(self) -> Path | None:
+        """Return `pretrained` as a path, as `Spatial.given`."""
+        return _given(self.pretrained)
+
+    @property
+    def place(self) -> Path | None:
+        """Return where it lies or should lie on this machine; None for a hub id, or where there is none."""
+        given = self.given
+        return None if given is None else given / (self.subfolder or "")
+
+    @model_validator(mode="after")
+    def _named(self) -> Model:
+        if self.pretrained is None and (self.subfolder or self.sha256):
+            raise ValueError("subfolder and sha256 are of pretrained, which is null; name it, or leave them out")
+        return self

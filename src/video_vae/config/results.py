@@ -16,9 +16,9 @@ from video_vae.config.types import (
     Natural,
     PathText,
     Prose,
+    Scored,
     Settings,
     Sha256,
-    StageName,
     Unique,
     address_scheme,
     not_bool,
@@ -76,8 +76,8 @@ class Evaluation(Settings):
     """Hash that the feature net must have; needed with `fvd_weights`."""
     fvd_frames: Annotated[int, BeforeValidator(not_bool), Field(ge=MIN_FVD_FRAMES, le=MAX)] = 16
     """Frames of a sample of rFVD; clips are cut into as many samples as they hold."""
-    stages: Annotated[tuple[StageName, ...], Field(min_length=1), Unique] = STAGES
-    """Stages whose weights are reconstructed with and scored."""
+    stages: Annotated[tuple[Scored, ...], Field(min_length=1), Unique] = STAGES
+    """Stages whose weights are scored; `start` is what the first one begins with, and scored where none is trained."""
     baselines: bool = True
     """Score the trivial baselines as well: mean frame, every fourth latent repeated."""
     bootstrap: Annotated[Count, Field(le=1_000_000)] = 1000

@@ -14,9 +14,10 @@ from video_vae.config.slices import (
     reconstruct_slice,
     spatial_slice,
     stage_slice,
+    start_slice,
     uses_cache,
 )
-from video_vae.config.types import STAGES, StageName
+from video_vae.config.types import STAGES, START, Scored
 from video_vae.provenance import canonical_json
 
 
@@ -75,32 +76,35 @@ def spatial_owner(runs: Runs, name: str) -> str:
     return runs.owner(name, "spatial", lambda config: [data_slice(config), spatial_slice(config)])
 
 
-def _lineage(config: Config, stage: StageName) -> list[Any]:
+def _lineage(config: Config, stage: Scored) -> list[Any]:
+    fresh = config.spatial.pretrained is None and config.model.pretrained is None  # then its spatial VAE is trained
+    if stage == START:
+        return [data_slice(config) if fresh else None, spatial_slice(config), start_slice(config)]
     stages = STAGES[: STAGES.index(stage) + 1]
     cached = [uses_cache(config, name) and latents_slice(config) for name in stages]
     return [data_slice(config), spatial_slice(config), cached, *(stage_slice(config, name) for name in stages)]
 
 
-def stage_owner(runs: Runs, name: str, stage: StageName) -> str:
-    """Return the run whose stage a run shares: the first one with the same settings up to that stage."""
+def stage_owner(runs: Runs, name: str, stage: Scored) -> str:
+    """Return the run whose stage, or start, a run shares: the first one with the same settings up to that stage."""
     return runs.owner(name, stage, lambda config: _lineage(config, stage))
 
 
-def _reconstruction(config: Config, stage: StageName | None) -> list[Any]:
+def _reconstruction(config: Config, stage: Scored | None) -> list[Any]:
     made = (
         [data_slice(config), spatial_slice(config), baselines_slice(config)]
         if stage is None
-        else [_lineage(config, stage), reconstruct_slice(config)]
+        else [data_slice(config), _lineage(config, stage), reconstruct_slice(config)]
     )
     return [*made, config.reconstruction.shards]
 
 
-def reconstruction_owner(runs: Runs, name: str, stage: StageName | None) -> str:
+def reconstruction_owner(runs: Runs, name: str, stage: Scored | None) -> str:
     """Return the first run with the same reconstructions from a stage; of the baselines where the stage is None."""
     return runs.owner(name, f"reconstruction {stage}", lambda config: _reconstruction(config, stage))
 
 
-def evaluation_owner(runs: Runs, name: str, stage: StageName | None) -> str:
+def evaluation_owner(runs: Runs, name: str, stage: Scored | None) -> str:
     """Return the first run with the same scores of a stage; of the baselines where the stage is None."""
     return runs.owner(
         name, f"evaluation {stage}", lambda config: [_reconstruction(config, stage), evaluate_slice(config)]

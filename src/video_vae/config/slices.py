@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from video_vae.config.data import Data
+from video_vae.config.model import Model
 from video_vae.config.schema import Config
 from video_vae.config.types import Settings, StageName
 from video_vae.errors import UserError
@@ -27,6 +28,9 @@ AUGMENTATION = ("data.crop", "data.scales", "data.flip")
 VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING and f"data.{name}" not in AUGMENTATION)
 """How frames are seen: read by every job that decodes or stands for frames."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
+PRETRAINED = ("model.pretrained", "model.subfolder", "model.sha256")
+NET = tuple(f"model.{name}" for name in Model.model_fields if f"model.{name}" not in PRETRAINED)
+"""What a training reads of the net: where it starts from is among its files."""
 
 
 def without_defaults(settings: Settings, default: Settings) -> Slice:
@@ -97,7 +101,12 @@ def package_slice(config: Config, name: str) -> Slice:
 def weights_slice(config: Config) -> Slice:
     """What fetching weights by hub id or address reads."""
     flow = [f"evaluation.{name}" for name in ("flow", "flow_weights", "flow_sha256")]
-    return pick(config, [*SPATIAL_SOURCE, *flow])
+    return pick(config, [*SPATIAL_SOURCE, *PRETRAINED, *flow])
+
+
+def start_slice(config: Config) -> Slice:
+    """What making the weights reads that nothing is trained of yet."""
+    return pick(config, [*SPATIAL_SOURCE, "model", "seed"])
 
 
 def data_slice(config: Config) -> Slice:
@@ -122,7 +131,9 @@ def data_slice(config: Config) -> Slice:
 
 
 def spatial_slice(config: Config) -> Slice:
-    """What training the small spatial VAE reads; where a pretrained one is named, what names it."""
+    """What training the small spatial VAE reads; where a pretrained one is named, also in a model, what names it."""
+    if config.model.pretrained is not None:
+        return start_slice(config)
     if config.spatial.pretrained is not None:
         return pick(config, SPATIAL_SOURCE)
     return pick(config, [*VIEW, "spatial.pretrained", "spatial.training", "seed"])
@@ -144,7 +155,7 @@ def latents_fingerprint(config: Config) -> str:
 
 def stage_slice(config: Config, stage: StageName) -> Slice:
     """What training a stage reads."""
-    own = ("spatial.sample", "model", f"stages.{stage}", "seed")
+    own = ("spatial.sample", *NET, f"stages.{stage}", "seed")
     return pick(config, [*VIEW, *_augmentation(config), "data.max_failed_share", *SPATIAL_SOURCE, *own])
 
 
@@ -192,17 +203,19 @@ def explore_slice(config: Config) -> Slice:
 
 def loads_by_name(config: Config) -> bool:
     """Tell whether jobs load weights that are no files here: a spatial VAE by hub id, a flow net by address."""
-    hub = config.spatial.pretrained is not None and config.spatial.place is None
+    source = config.spatial if config.model.pretrained is None else config.model
+    hub = source.pretrained is not None and source.place is None
     return hub or "://" in (config.evaluation.flow_weights or "")
 
 
 def uses_cache(config: Config, stage: StageName) -> bool:
     """Tell whether a stage trains on cached latents."""
-    settings = config.stages.model_dump()[stage]
-    return config.latents.cache != "off" and settings["objective"] == "latents" and not settings["train_spatial"]
+    settings = getattr(config.stages, stage)
+    frozen = settings is not None and settings.objective == "latents" and not settings.train_spatial
+    return frozen and config.latents.cache != "off"
 
 
 def needs_perceptual(config: Config, stage: StageName) -> bool:
     """Tell whether a stage computes LPIPS."""
-    settings = config.stages.model_dump()[stage]
-    return settings["objective"] == "pixels" and settings["perceptual_weight"] > 0
+    settings = getattr(config.stages, stage)
+    return settings is not None and settings.objective == "pixels" and settings.perceptual_weight > 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from video_vae.config.types import STAGES, Count, Natural, Positive, Settings, Share, StageName, Weight
+from video_vae.config.types import STAGES, Count, Natural, Positive, Settings, Share, StageName, Unique, Weight
+from video_vae.errors import UserError
+
+Part = Literal["encoder", "decoder"]
 
 
 class Stage(Settings):
@@ -27,6 +30,8 @@ class Stage(Settings):
     """Share of the steps that take images (real ones, or single frames of videos)."""
     objective: Literal["latents", "pixels"] = "latents"
     """Reconstruct the spatial latents, or the pixels through the whole pipeline."""
+    train: Annotated[tuple[Part, ...], Field(min_length=1), Unique] = ("encoder", "decoder")
+    """Halves of the nets that are trained; `[decoder]` alone keeps the latents as they are and costs less."""
     train_spatial: bool = False
     """Train the spatial VAE as well."""
     reconstruction_weight: Weight = 1.0
@@ -83,6 +88,8 @@ class Stage(Settings):
             raise ValueError(f"frames: shortest {self.frames[0]} is above longest {self.frames[1]}")
         if self.train_spatial and self.objective == "latents":
             raise ValueError("train_spatial needs objective: pixels (its own latents would be the target)")
+        if self.identity_weight and "encoder" not in self.train:
+            raise ValueError("identity_weight trains the encoder, which train: [decoder] keeps as it is; set it to 0")
         if self.global_batch % self.micro_batch:
             raise ValueError("global_batch must be a multiple of micro_batch")
         return self
@@ -96,16 +103,39 @@ _STAGE_DEFAULTS: dict[StageName, dict[str, Any]] = {
 
 
 class Stages(Settings):
-    """The three stages of the report, each starting from the one before."""
+    """The three stages of the report, each starting from the one before; null leaves a stage, or all of them, out."""
 
-    stage1: Stage = Stage(**_STAGE_DEFAULTS["stage1"])
-    stage2: Stage = Stage(**_STAGE_DEFAULTS["stage2"])
-    stage3: Stage = Stage(**_STAGE_DEFAULTS["stage3"])
+    stage1: Stage | None = Stage(**_STAGE_DEFAULTS["stage1"])
+    stage2: Stage | None = Stage(**_STAGE_DEFAULTS["stage2"])
+    stage3: Stage | None = Stage(**_STAGE_DEFAULTS["stage3"])
+
+    @property
+    def trained(self) -> tuple[StageName, ...]:
+        """Name the stages that are trained, in their order."""
+        return tuple(name for name in STAGES if getattr(self, name) is not None)
+
+    def of(self, stage: StageName) -> Stage:
+        """Return the settings of a stage.
+
+        Raises:
+            UserError: if it is left out.
+        """
+        settings: Stage | None = getattr(self, stage)
+        if settings is None:
+            raise UserError(f"stages.{stage} is null, so that it is not trained; give it settings in the config")
+        return settings
+
+    def before(self, stage: StageName) -> StageName | None:
+        """Name the trained stage before one; None for the first one."""
+        earlier = [name for name in self.trained if STAGES.index(name) < STAGES.index(stage)]
+        return earlier[-1] if earlier else None
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
         """Keep a stage's own defaults for the keys that a config leaves out."""
+        if values is None:
+            return dict.fromkeys(STAGES)
         if not isinstance(values, Mapping):
             return values
         return {name: _completed(name, given) for name, given in values.items()}

@@ -11,10 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 StageName = Literal["stage1", "stage2", "stage3"]
+Scored = Literal["start", "stage1", "stage2", "stage3"]
 Checked = Literal["psnr", "ssim", "lpips"]
 """Metrics that other programs can score again."""
 Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker", "vmaf", "warping_error", "tof"]
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
+START: Literal["start"] = "start"
+"""The weights that nothing was trained of yet: `model.pretrained`, or a fresh net."""
+SCORED: tuple[Scored, ...] = (START, *STAGES)
+"""Weights that can be reconstructed with and scored, in their order."""
 
 MAX = 1_000_000_000
 """Largest count and number: beyond is a typo, which would overflow somewhere far from the config."""

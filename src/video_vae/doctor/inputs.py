@@ -13,7 +13,7 @@ from video_vae.config.types import PACKAGE_FILES, address_scheme
 from video_vae.errors import UserError
 from video_vae.files import absence
 from video_vae.provenance import RECORD
-from video_vae.weights.files import find_model
+from video_vae.weights.files import KINDS, find_model
 
 Lost = tuple[str, str]
 """A key of the config, and what is wrong with the path that it holds."""
@@ -42,7 +42,7 @@ def missing_inputs(runs: Runs, results: Path) -> list[str]:
     lines = []
     for number, (name, run) in enumerate(runs.items()):
         clips = lost_sources(run, results / data_owner(runs, name) / "data")
-        for key, text in (*clips, *lost_spatial(run), *lost_metric_weights(run)):
+        for key, text in (*clips, *lost_weights(run), *lost_metric_weights(run)):
             if (key, text) not in seen:
                 lines.append(f"experiments.{name}.{key}: {text}" if number else f"{key}: {text}")
             seen.add((key, text))
@@ -96,20 +96,21 @@ def _listed_with(run: Config, made: Path) -> bool:
         return False
 
 
-def lost_spatial(run: Config) -> Iterator[Lost]:
-    """Yield what is missing of a spatial VAE on this machine."""
-    place, given = run.spatial.place, run.spatial.given
+def lost_weights(run: Config) -> Iterator[Lost]:
+    """Yield what is missing on this machine of the weights that a run starts with: a video VAE, or a spatial VAE."""
+    key, source = ("spatial", run.spatial) if run.model.pretrained is None else ("model", run.model)
+    place, given = source.place, source.given
     if place is None or given is None:
         return
     if lost := absence(given):
-        yield "spatial.pretrained", f"{given} {lost}; name a folder, a weights file, or a model on a hub (OWNER/NAME)"
+        yield f"{key}.pretrained", f"{given} {lost}; name a folder, a weights file, or a model on a hub (OWNER/NAME)"
     elif lost := absence(place):
-        yield "spatial.subfolder", f"{place} {lost}; correct it, or set null"
+        yield f"{key}.subfolder", f"{place} {lost}; correct it, or set null"
     else:
         try:
-            find_model(place, "spatial VAE")
+            find_model(place, KINDS[key])
         except (UserError, OSError) as error:
-            yield "spatial.pretrained", str(error)
+            yield f"{key}.pretrained", str(error)
 
 
 def lost_metric_weights(run: Config) -> Iterator[Lost]:

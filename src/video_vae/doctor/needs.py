@@ -16,10 +16,10 @@ from video_vae.config import Config
 from video_vae.config.runs import data_owner, resolve
 from video_vae.config.slices import needs_perceptual
 from video_vae.config.types import PACKAGE_FILES
-from video_vae.doctor.inputs import Lost, lost_metric_weights, lost_sources, lost_spatial
+from video_vae.doctor.inputs import Lost, lost_metric_weights, lost_sources, lost_weights
 from video_vae.doctor.machine import Check
 from video_vae.files import sha256_file
-from video_vae.weights.files import find_model
+from video_vae.weights.files import KINDS, find_model
 from video_vae.weights.hub import cached_model
 
 
@@ -38,14 +38,14 @@ def registry_address() -> str:
 
 
 def hub_needs(config: Config) -> list[str]:
-    """List what a config would fetch from the hub: spatial VAEs that are no local folder and not in the cache."""
+    """List what a config would fetch from the hub: models that are no local folder and not in the cache."""
     needs = []
     for run in resolve(config).values():
-        name = run.spatial.pretrained
-        if name is None or run.spatial.place is not None:
+        key, source = ("spatial", run.spatial) if run.model.pretrained is None else ("model", run.model)
+        if source.pretrained is None or source.place is not None:
             continue
-        if cached_model(name, run.spatial.hub_subfolder) is None:
-            needs.append(f"spatial.pretrained {name}")
+        if cached_model(source.pretrained, source.hub_subfolder) is None:
+            needs.append(f"{key}.pretrained {source.pretrained}")
     return sorted(set(needs))
 
 
@@ -76,15 +76,17 @@ def _lost(what: str, name: str, lost: Iterable[Lost]) -> Iterator[Check]:
 
 
 def check_spatial(config: Config) -> Iterator[Check]:
-    """Check the spatial VAE that a config names: a local folder's files and hash, or that a hub has to be asked."""
+    """Check the weights that a run starts with, of a spatial VAE or a video VAE: files and hash of a local folder."""
     for name, run in resolve(config).items():
-        lost = list(lost_spatial(run))
-        yield from _lost("spatial VAE", name, lost)
-        if run.spatial.pretrained is None:
+        lost = list(lost_weights(run))
+        key, source = ("spatial", run.spatial) if run.model.pretrained is None else ("model", run.model)
+        kind = KINDS[key]
+        yield from _lost(kind, name, lost)
+        if source.pretrained is None:
             yield Check(name="spatial VAE", state="ok", text=f"{name}: a small one is trained (spatial.training)")
-        elif run.spatial.place is not None and not lost:
-            found = find_model(run.spatial.place)
-            yield _hashed("spatial VAE", found.weights[0], found.sha256(), run.spatial.sha256, "spatial.sha256")
+        elif source.place is not None and not lost:
+            found = find_model(source.place)
+            yield _hashed(kind, found.weights[0], found.sha256(), source.sha256, f"{key}.sha256")
 
 
 def check_weights(config: Config) -> Iterator[Check]:

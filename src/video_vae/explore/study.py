@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from video_vae.config import STAGES, load_config
+from video_vae.config import load_config
 from video_vae.config.files import is_json_text
 from video_vae.config.runs import data_owner, stage_owner
 from video_vae.data.open_table import read_table
@@ -139,10 +139,10 @@ def open_study(
     root = Path(folder).resolve()
     settings = load_config(config if is_json_text(config) else root / config)
     tables = load_results(settings, root / results)
-    owner = stage_owner(tables.settings, settings.experiment, STAGES[-1])
+    owner = stage_owner(tables.settings, settings.experiment, settings.last)
     if threads is not None:
         torch.set_num_threads(threads)
-    model = load_video_vae(root / results / owner / STAGES[-1] / "model")
+    model = load_video_vae(root / results / owner / settings.last / "model")
     data = root / results / data_owner(tables.settings, settings.experiment) / "data"
     videos = [clip for clip in read_table(data / "test.csv") if clip.kind == "video"]
     if not videos:

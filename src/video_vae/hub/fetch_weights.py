@@ -24,9 +24,12 @@ def fetch_weights(config: Config) -> dict[str, str]:
     from video_vae.metrics.flow import NetFlow, load_flow
     from video_vae.weights.hashing import weights_sha256
     from video_vae.weights.loading import load_spatial
+    from video_vae.weights.start import pretrained_files
 
     found = {}
-    if config.spatial.pretrained is not None:
+    if config.model.pretrained is not None:
+        found[config.model.pretrained] = pretrained_files(config).sha256()
+    elif config.spatial.pretrained is not None:
         found[config.spatial.pretrained] = weights_sha256(load_spatial(config.spatial).state_dict())
     evaluation = config.evaluation
     if evaluation.flow_weights is not None:

@@ -100,6 +100,8 @@ def _records(stage: Path) -> Iterator[dict[str, Any]]:
             before = Path(record["inputs"]["init_from"]["path"]) if "init_from" in record["inputs"] else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{stage / RECORD} is not the record of a run ({error!r}); train again") from None
+        if record.get("command") != "train":  # what the first stage started with
+            return
         yield record
         if before is None:
             return

@@ -85,11 +85,12 @@ def _too_few(sources: int) -> str:
 def why_no_gain(results: Results) -> str | None:
     """Say why the stages of a short training hardly differ; None where they do, or where it was not that short."""
     experiment = results.experiments[0]
-    stages = results.scored_stages(experiment)
+    stages = [stage for stage in results.config.stages.trained if stage in results.scored_stages(experiment)]
     rows = [results.row(experiment, stage, "rec") for stage in stages]
-    done = [getattr(results.config.stages, stage).steps for stage in stages]
-    usual = sum(getattr(Config().stages, stage).steps for stage in stages)
-    if len(stages) < 2 or None in done or sum(done) > FEW_STEPS * usual:
+    done = [results.config.stages.of(stage).steps for stage in stages]
+    usual = sum(Config().stages.of(stage).steps or 0 for stage in stages)
+    steps = [count for count in done if count is not None]
+    if len(stages) < 2 or len(steps) < len(done) or sum(steps) > FEW_STEPS * usual:
         return None
     first, last = (None if row is None else row.get("psnr") for row in (rows[0], rows[-1]))
     if first is None or last is None or not abs(last - first) < METRICS["psnr"].smallest:
@@ -98,6 +99,6 @@ def why_no_gain(results: Results) -> str | None:
     started = "linear interpolation between every fourth latent" if start == "interpolate" else "random weights"
     return (
         f"The stages hardly differ yet ({number(float(last - first), signed=True)} dB from {stage_label(stages[0])} to "
-        f"{stage_label(stages[-1])}): they took {sum(done):,} optimizer steps in all, the paper's {usual:,}, so the "
+        f"{stage_label(stages[-1])}): they took {sum(steps):,} optimizer steps in all, the paper's {usual:,}, so the "
         f"temporal net is still close to its start, {started}. To let it learn, raise stages.*.steps in the config."
     )

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 
-from video_vae.config import STAGES
+from video_vae.config import SCORED
 from video_vae.config import runs as config_runs
 from video_vae.metrics.intervals import MIN_SOURCES, estimate, holm, source_values
 from video_vae.metrics.summary import SOURCE, known_sources
@@ -123,7 +123,7 @@ def main_pairs(results: Results) -> list[tuple[Row, Row]]:
     rec = Row(experiment=experiment, stage=final, variant="rec")
     pairs = [(rec, Row(experiment=experiment, stage=final, variant="spatial"))]
     pairs += [(rec, Row(experiment=experiment, stage=BASELINE, variant=variant)) for variant in BASELINE_VARIANTS]
-    stages = [stage for stage in STAGES if not clip_values(results, _rec(experiment, stage), "psnr").empty]
+    stages = [stage for stage in SCORED if not clip_values(results, _rec(experiment, stage), "psnr").empty]
     pairs += [(_rec(experiment, b), _rec(experiment, a)) for a, b in itertools.pairwise(stages)]
     return pairs
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from video_vae.config import STAGES
+from video_vae.config import SCORED, STAGES
 from video_vae.config import runs as config_runs
 from video_vae.report import compare, figures, training_figures
 from video_vae.report.compare import Difference, Row
@@ -49,8 +49,8 @@ def setting_differences(results: Results, name: str) -> list[tuple[str, str, str
 
 def _described(results: Results, name: str) -> dict[str, Any]:
     trained = [stage for stage in STAGES if stage in set(results.logs.loc[results.logs["experiment"] == name, "stage"])]
-    owners = {stage: config_runs.stage_owner(results.settings, name, stage) for stage in STAGES}
-    shared = [stage for stage in STAGES if owners[stage] != name]
+    settings = results.settings[name].stages.trained
+    shared = [stage for stage in settings if config_runs.stage_owner(results.settings, name, stage) != name]
     said = [f"trained {_listed(trained)} itself" if trained else "trained no stage itself"]
     if shared:
         said.append(f"shares {_listed(shared)} with {results.experiments[0]}")
@@ -77,7 +77,7 @@ def _scores(results: Results) -> dict[str, Any]:
     found = compare.differences(results, pairs)
     metrics = [metric for metric in METRICS.values() if any(difference.metric == metric.key for difference in found)]
     rows = []
-    for stage in [name for name in STAGES if any(first.stage == name for first, _ in pairs)]:
+    for stage in [name for name in SCORED if any(first.stage == name for first, _ in pairs)]:
         for experiment in results.experiments:
             scores = results.row(experiment, stage, "rec")
             if scores is None:

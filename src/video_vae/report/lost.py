@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from video_vae.config import StageName
+from video_vae.config import Scored
 from video_vae.config.runs import Runs, evaluation_owner, reconstruction_owner, stage_owner
 
 VARIANTS = {True: ("ori", "rec", "spatial", "preview"), False: ("ori", "mean", "repeat", "preview")}
@@ -40,14 +40,14 @@ def lost_outputs(runs: Runs, results: Path) -> list[Lost]:
     """Return what is gone of the models and reconstructions behind the scores that are there, each once."""
     found: dict[Lost, None] = {}
     for name, run in runs.items():
-        for stage in (*run.evaluation.stages, *([None] if run.evaluation.baselines else [])):
+        for stage in (*run.scored, *([None] if run.evaluation.baselines else [])):
             scored = results / evaluation_owner(runs, name, stage) / (stage or BASELINES) / "metrics" / "summary.json"
             if scored.is_file():
                 found |= dict.fromkeys(_of_stage(runs, name, stage, results))
     return list(found)
 
 
-def _of_stage(runs: Runs, name: str, stage: StageName | None, results: Path) -> Iterator[Lost]:
+def _of_stage(runs: Runs, name: str, stage: Scored | None, results: Path) -> Iterator[Lost]:
     if stage is not None:
         model = results / stage_owner(runs, name, stage) / stage / "model"
         if not model.is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from video_vae.config import STAGES
+from video_vae.config import SCORED
 from video_vae.files import atomic_path
 from video_vae.foreign import check_places
 from video_vae.metrics.intervals import MIN_SOURCES
@@ -68,7 +68,7 @@ def main_rows(results: Results) -> list[Row]:
 def experiment_groups(results: Results) -> list[tuple[str, list[Row]]]:
     """List the reconstructions of the base run and of the experiments that have a stage of their own, by stage."""
     groups = []
-    for stage in STAGES:
+    for stage in SCORED:
         names = [
             name
             for name in results.experiments

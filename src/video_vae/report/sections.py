@@ -18,7 +18,7 @@ from video_vae.report.style import inline_svg, save_figure
 from video_vae.report.tables import BASELINE, Results
 from video_vae.report.terms import METRICS, counted, flow_label, number, stage_label, variant_label
 
-ORDER = {"stage1": 1, "stage2": 2, "stage3": 3, BASELINE: 9}
+ORDER = {"start": 0, "stage1": 1, "stage2": 2, "stage3": 3, BASELINE: 9}
 VARIANT_ORDER = {"rec": 0, "spatial": 1, "repeat": 2, "mean": 3}
 
 

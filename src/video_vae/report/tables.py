@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from video_vae.config import STAGES, Config, StageName
+from video_vae.config import SCORED, STAGES, Config, Scored
 from video_vae.config import runs as config_runs
 from video_vae.errors import UserError
 from video_vae.files import walk
@@ -75,7 +75,7 @@ class Results:
         """List the stages of an experiment that were scored."""
         have = set(self.metrics.loc[self.metrics["experiment"] == experiment, "stage"])
         have |= set(self.clips.loc[self.clips["experiment"] == experiment, "stage"])
-        return [stage for stage in STAGES if stage in have]
+        return [stage for stage in SCORED if stage in have]
 
     def final_stage(self, experiment: str) -> str | None:
         """Give the last stage of an experiment that was scored."""
@@ -148,9 +148,9 @@ def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def stage_name(stage: str) -> StageName | None:
+def stage_name(stage: str) -> Scored | None:
     """Return a stage by its name; None for the baselines."""
-    return next((name for name in STAGES if name == stage), None)
+    return next((name for name in SCORED if name == stage), None)
 
 
 def _files(folder: Path, name: str) -> Iterator[Path]:
@@ -164,7 +164,7 @@ def _files(folder: Path, name: str) -> Iterator[Path]:
 def _scores(root: Path, settings: config_runs.Runs, name: str, columns: list[str]) -> pd.DataFrame:
     parts = []
     for experiment in settings:
-        for stage in (*STAGES, BASELINE):
+        for stage in (*SCORED, BASELINE):
             owner = config_runs.evaluation_owner(settings, experiment, stage_name(stage))
             path = root / owner / (stage_name(stage) or BASELINE_FOLDER) / "metrics" / name
             if path.is_file():

@@ -119,6 +119,7 @@ METRICS: dict[str, Metric] = {
 }
 
 STAGE_LABELS = {
+    "start": "Start",
     "stage1": "Stage 1",
     "stage2": "Stage 2",
     "stage3": "Stage 3",

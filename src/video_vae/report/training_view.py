@@ -59,7 +59,8 @@ def stage_rows(results: Results) -> list[dict[str, str]]:
     """Say of each stage what it trains, on what, how long, and where it got to."""
     experiment = results.experiments[0]
     rows = []
-    for name, stage in results.config.stages:
+    for name in results.config.stages.trained:
+        stage = results.config.stages.of(name)
         table = results.logs[(results.logs["experiment"] == experiment) & (results.logs["stage"] == name)]
         record = next((run.record for run in results.runs if run.name == f"{experiment}/{name}"), {})
         events = table["event"].value_counts()

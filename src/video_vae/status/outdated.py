@@ -121,7 +121,9 @@ def _states(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:
         naming = [runs for runs in all_runs if name in runs]
         for stage in STAGES:
             states = [path for path in _folders(results / name / STATE / stage) if FINGERPRINT.fullmatch(path.name)]
-            training = [runs for runs in naming if stage_owner(runs, name, stage) == name]
+            training = [
+                runs for runs in naming if stage in runs[name].stages.trained and stage_owner(runs, name, stage) == name
+            ]
             kept = {finished_state(results, runs, name, stage) for runs in training}
             if None not in kept:
                 yield from (
@@ -134,7 +136,7 @@ def _states(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:
 def finished_state(results: Path, runs: Runs, name: str, stage: StageName) -> str | None:
     """Return the name of the state that a stage was finished from; None where it is not made as the config says."""
     made = [(data_slice, results / data_owner(runs, name) / "data")]
-    for part in STAGES[: STAGES.index(stage) + 1]:
+    for part in [part for part in runs[name].stages.trained if STAGES.index(part) <= STAGES.index(stage)]:
         made.append((partial(stage_slice, stage=part), results / stage_owner(runs, name, part) / part))
     records = [_record(folder) for _, folder in made]
     for (slicer, _), record in zip(made, records, strict=True):

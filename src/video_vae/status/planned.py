@@ -69,9 +69,10 @@ def planned_stages(begun: Sequence[Stage], runs: Runs, results: Path, workflow: 
     for name, stage in _trained(runs):
         row = known.pop((name, stage), None)
         if row is None:
-            steps = runs[name].stages.model_dump()[stage]["steps"]
+            steps = runs[name].stages.of(stage).steps
             row = Stage(experiment=name, stage=stage, state="waiting", steps=steps)
-        before = STAGES[: STAGES.index(stage)]
+        trained = runs[name].stages.trained
+        before = trained[: trained.index(stage)]
         sources = [rows[stage_owner(runs, name, part), part] for part in before]
         current = all(source.state == "done" for source in sources) and _is_current(results, runs, name, stage)
         if row.state == "done" and not current:
@@ -84,8 +85,7 @@ def planned_stages(begun: Sequence[Stage], runs: Runs, results: Path, workflow: 
 def _trained(runs: Runs) -> Iterator[tuple[str, StageName]]:
     """Yield each stage that a run trains itself, up to the last one that is scored."""
     for name, run in runs.items():
-        last = max((STAGES.index(stage) for stage in run.evaluation.stages), default=-1)
-        yield from ((name, stage) for stage in STAGES[: last + 1] if stage_owner(runs, name, stage) == name)
+        yield from ((name, stage) for stage in run.needed if stage_owner(runs, name, stage) == name)
 
 
 def _is_current(results: Path, runs: Runs, name: str, stage: StageName) -> bool:
@@ -116,9 +116,9 @@ def _mark_repeated(rows: Sequence[Stage], workflow: Workflow | None) -> None:
 
 def shared_lines(runs: Runs) -> Iterator[str]:
     """Say which stages runs take from others instead of training them."""
-    for name in runs:
+    for name, run in runs.items():
         taken: dict[str, list[str]] = {}
-        for stage in STAGES:
+        for stage in run.stages.trained:
             owner = stage_owner(runs, name, stage)
             if owner != name:
                 taken.setdefault(owner, []).append(stage)

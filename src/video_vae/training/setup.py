@@ -28,7 +28,7 @@ from video_vae.training.step import StageLoss
 from video_vae.training.trainer import Task
 from video_vae.training.validation import Validator, windows
 from video_vae.weights.hashing import weights_sha256
-from video_vae.weights.loading import build_video_vae, load_video_vae
+from video_vae.weights.loading import build_video_vae, check_agrees, load_video_vae
 from video_vae.weights.lpips_place import lpips_folder
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     Raises:
         UserError: if something is missing, or does not fit together.
     """
-    stage: Stage = getattr(config.stages, name)
+    stage = config.stages.of(name)
     ranks.share(stage.global_batch, stage.micro_batch, name)
     train, valid = ranks.broadcast(_tables(inputs, config.data.columns) if ranks.is_main else None)
     vae = _model(config, inputs)
@@ -148,16 +148,7 @@ def _model(config: Config, inputs: Inputs) -> VideoAutoencoderKL:
     if inputs.init_from is None:
         return build_video_vae(config, inputs.spatial)
     vae = load_video_vae(inputs.init_from)
-    wanted = config.model.temporal.model_dump(mode="json", exclude={"init"})
-    for key, value in wanted.items():
-        found = vae.temporal.config[key]
-        if (list(found) if isinstance(found, tuple) else found) != value:
-            raise UserError(f"{inputs.init_from} has {key} {found}, model.temporal.{key} is {value}; make them agree")
-    if vae.config["scaling_factor"] != config.model.scaling_factor:
-        raise UserError(
-            f"{inputs.init_from} has scaling_factor {vae.config['scaling_factor']}, model.scaling_factor is "
-            f"{config.model.scaling_factor}; make them agree"
-        )
+    check_agrees(vae, config.model, str(inputs.init_from), ["scaling_factor"])
     return vae
 
 
@@ -223,7 +214,7 @@ def _identity(
     fresh = [config.model.temporal.model_dump(mode="json"), weights_sha256(vae.spatial.state_dict())]
     return {
         "format": STATE_FORMAT,
-        "stage": [name, loss.stage.model_dump(mode="json", exclude=set(FREE_SETTINGS))],
+        "stage": [name, _shaping(loss.stage)],
         "seed": config.seed,
         "data": [
             list(config.data.resolution),
@@ -238,6 +229,12 @@ def _identity(
         "latents": None if cache is None else sorted(cache.dtypes),
         "lpips": None if loss.perceptual is None else weights_sha256(loss.perceptual.state_dict()),
     }
+
+
+def _shaping(stage: Stage) -> dict[str, Any]:
+    """What of a stage's settings shapes its weights; where both halves are trained, `train` is left out, as it was."""
+    both = set(stage.train) == {"encoder", "decoder"}
+    return stage.model_dump(mode="json", exclude={*FREE_SETTINGS, *(["train"] if both else [])})
 
 
 def _views(data: Data) -> list[Any]:

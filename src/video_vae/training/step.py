@@ -39,6 +39,12 @@ def sample(posterior: DiagonalGaussian, seeds: Sequence[int]) -> Tensor:
     return posterior.mean + posterior.std * torch.stack(noise)
 
 
+def half_of(name: str) -> str:
+    """Tell whether a parameter of the video VAE, by its name, is of an `encoder` or of a `decoder`."""
+    parts = name.split(".")
+    return "encoder" if {"encoder", "quant_conv"} & set(parts) else "decoder"
+
+
 class StageLoss(nn.Module):
     """The video VAE with the losses of a stage; this is what is wrapped for several ranks.
 
@@ -64,9 +70,14 @@ class StageLoss(nn.Module):
         self.stage = stage
         self.spatial_sample = spatial_sample
         self.perceptual = perceptual
-        for parameter in vae.spatial_vae.parameters():
-            parameter.requires_grad_(stage.train_spatial)
-        vae.temporal.requires_grad_(True)
+        for name, parameter in vae.named_parameters():
+            spatial = name.startswith("spatial_vae.")
+            parameter.requires_grad_(half_of(name) in stage.train and (stage.train_spatial or not spatial))
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Tell whether the stage trains the encoders."""
+        return "encoder" in self.stage.train
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return the parameters that the stage trains, by their names in the video VAE."""
@@ -87,8 +98,9 @@ class StageLoss(nn.Module):
         """
         with self.autocast(data.device):
             x_z = self.spatial_latents(data, latents, draws.spatial_seeds if self.spatial_sample else None)
-            posterior = self.vae.temporal.encode(x_z).latent_dist
-            z = sample(posterior, draws.temporal_seeds)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_encoder):
+                posterior = self.vae.temporal.encode(x_z).latent_dist
+                z = sample(posterior, draws.temporal_seeds)
             reconstruction = self.vae.temporal.decode(z, x_z.shape[2]).sample
             target = x_z
             if self.stage.objective == "pixels":
@@ -109,7 +121,8 @@ class StageLoss(nn.Module):
         if latents:
             posterior = DiagonalGaussian(data)
         else:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.stage.train_spatial):
+            trained = self.stage.train_spatial and self.trains_encoder
+            with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
                 posterior = self.vae.spatial_posterior(data)
         drawn = posterior.mode() if seeds is None else sample(posterior, seeds)
         return drawn * self.vae.config["scaling_factor"]

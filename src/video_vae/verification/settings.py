@@ -22,6 +22,7 @@ SHORT = 12
 _SLICERS: Mapping[str, Callable[[Config, Record], slices.Slice]] = {
     "fetch": lambda config, record: slices.package_slice(config, record.values["package"]),
     "manifest": lambda config, _: slices.data_slice(config),
+    "start-model": lambda config, _: slices.start_slice(config),
     "train-spatial": lambda config, _: slices.spatial_slice(config),
     "encode-latents": lambda config, _: slices.latents_slice(config),
     "encode": lambda config, _: slices.video_latents_slice(config),

@@ -16,6 +16,8 @@ STEM = "diffusion_pytorch_model"
 WEIGHTS = f"{STEM}.safetensors"
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 """Endings of weight files; the first one is taken where the same weights lie there with several."""
+KINDS = {"spatial": "spatial VAE", "model": "video VAE"}
+"""What each section of the config names a model of, by its `pretrained`."""
 NAMED = 6
 """Files of a folder that an error names; the rest is counted."""
 _POINTER = b"version https://git-lfs"

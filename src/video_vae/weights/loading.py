@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from video_vae.foreign import CHECKSUM, check_places
 from video_vae.models.init import start_as_interpolation
 from video_vae.models.temporal import TemporalAutoencoderKL
 from video_vae.models.video import VideoAutoencoderKL
-from video_vae.weights.files import CONFIG, WEIGHTS, ModelFiles, find_model
+from video_vae.weights.files import CONFIG, KINDS, WEIGHTS, ModelFiles, find_model
 from video_vae.weights.hub import hub_model
 from video_vae.weights.names import SDXL, as_diffusers
 from video_vae.weights.tensors import misfits, read_tensors, take_net
 
 log = logging.getLogger(__name__)
 
+CHANNELS = 4
+"""Of spatial and of temporal latents, as the paper has them."""
 WHOLE = "get the whole weights of this architecture"
 
 
@@ -97,10 +99,7 @@ def load_spatial(spatial: settings.Spatial, given: Path | None = None) -> Autoen
         model = find_model(Path(source, inner or ""), "spatial VAE")
     else:
         model = hub_model(source, None if given is not None else spatial.hub_subfolder)
-    if spatial.sha256 is not None:
-        _check_hash(model, spatial.sha256)
-    elif not local:
-        log.warning("%s: set spatial.sha256: %s, so that no other weights are ever taken", source, model.sha256())
+    check_hash(model, spatial.sha256, "spatial", source, local=local)
     if not model.is_full:
         log.warning("spatial VAE %s: takes %s; are there none in full precision?", source, model.weights[0].name)
     verify_checksum(model)
@@ -148,11 +147,43 @@ def _filled(net: ModelMixin, tensors: Mapping[str, Tensor], name: str, cure: str
     return net.eval()
 
 
-def _check_hash(model: ModelFiles, expected: str) -> None:
-    found = model.sha256()
-    if found != expected:
+def check_hash(model: ModelFiles, expected: str | None, key: str, source: str, *, local: bool) -> None:
+    """Compare weights with the hash that a section of the config gives them; ask for one where a hub gave them.
+
+    Raises:
+        UserError: if they differ.
+    """
+    found = model.sha256() if expected is not None or not local else ""
+    if expected is None and not local:
+        log.warning("%s: set %s.sha256: %s, so that no other weights are ever taken", source, key, found)
+    elif expected is not None and found != expected:
         names = ", ".join(str(path) for path in model.weights)
-        raise UserError(f"spatial VAE: {names} has sha256 {found}, but spatial.sha256 says {expected}")
+        raise UserError(f"{KINDS[key]}: {names} has sha256 {found}, but {key}.sha256 says {expected}")
+
+
+def check_agrees(vae: VideoAutoencoderKL, model: settings.Model, source: str, keys: Sequence[str]) -> None:
+    """See that a video VAE is the net that the section `model` of a config describes.
+
+    Args:
+        vae: the video VAE.
+        model: the settings.
+        source: where it comes from, for the error.
+        keys: which of them count besides `temporal`.
+
+    Raises:
+        UserError: which names the first difference.
+    """
+    channels = {vae.temporal.config[key] for key in ("in_channels", "latent_channels")}
+    channels.add(vae.spatial.config["latent_channels"])
+    if channels != {CHANNELS}:
+        said = ", ".join(map(str, sorted(channels - {CHANNELS})))
+        raise UserError(f"{source} has {said} latent channels, this workflow's have {CHANNELS}; give another model")
+    wanted = model.model_dump(mode="json", exclude={"temporal": {"init"}})
+    pairs = [(f"temporal.{key}", vae.temporal.config[key], value) for key, value in wanted["temporal"].items()]
+    pairs += [(key, vae.config[key], wanted[key]) for key in keys]
+    for key, found, value in pairs:
+        if (list(found) if isinstance(found, tuple) else found) != value:
+            raise UserError(f"{source} has {key.rpartition('.')[2]} {found}, model.{key} is {value}; make them agree")
 
 
 def check_fits(make: Callable[[], nn.Module], key: str) -> None:

@@ -23,6 +23,11 @@ from video_vae.weights.tensors import misfits, read_file, read_tensors, save_ten
 
 CONFIG_TEXT = "config"
 """Name of the text beside the tensors of an exported file: its config.json."""
+IMPORT_CURES = {
+    "spatial_vae": "give --spatial the folder with the config.json of its spatial VAE",
+    "temporal_vae": "set model.temporal in the config (--config) to its architecture",
+}
+"""What to do about weights of a part that do not fit, on the command line of `import`."""
 _OPEN_SORA = "VideoAutoencoderPipeline"
 """What the config.json of the published Open-Sora VAE says it is of."""
 
@@ -42,6 +47,7 @@ def import_checkpoint(
     spatial: Path | None = None,
     key: str | None = None,
     own_first: bool = False,
+    cures: Mapping[str, str] = IMPORT_CURES,
 ) -> VideoAutoencoderKL:
     """Load a published checkpoint into the net that it is of; every name and shape must fit.
 
@@ -52,6 +58,7 @@ def import_checkpoint(
         spatial: folder whose config.json describes the spatial VAE; else as for `config`, or SDXL's.
         key: the set of weights to take, where there are several in it.
         own_first: what the checkpoint says of itself counts more than `config` and `spatial`.
+        cures: what to do where the weights of a part do not fit: `spatial_vae`, `temporal_vae`.
 
     Raises:
         UserError: if it cannot be read or does not fit.
@@ -70,7 +77,7 @@ def import_checkpoint(
     found = take_net(tensors, expected, f"checkpoint {checkpoint}", key, "take one of them by --key of import")
     problems = misfits(found, expected)
     if problems:
-        raise UserError(f"checkpoint {checkpoint}: {problems}; {_cure(found, expected)}")
+        raise UserError(f"checkpoint {checkpoint}: {problems}; {_cure(found, expected, cures)}")
     net.load_state_dict({name: value.float() for name, value in found.items()}, strict=True, assign=True)
     return net
 
@@ -90,22 +97,21 @@ def _spatial_values(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not name.startswith("_")}
 
 
-def _cure(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+def _cure(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], cures: Mapping[str, str]) -> str:
     """Say which option is to be set where weights do not fit the net that was made for them."""
     shared = found.keys() & expected.keys()
     wrong = (found.keys() ^ expected.keys()) | {name for name in shared if found[name].shape != expected[name].shape}
     if not shared:
         return "none of its names is one of a video VAE's: give the checkpoint of one"
-    spatial = any(name.startswith("spatial_vae.") for name in wrong)
-    cures = ["give --spatial the folder with the config.json of its spatial VAE"] if spatial else []
-    if any(name.startswith("temporal_vae.") for name in wrong):
-        cures.append("set model.temporal in the config (--config) to its architecture")
-    return " and ".join(cures) or "get the file again"
+    named = [cure for part, cure in cures.items() if any(name.startswith(f"{part}.") for name in wrong)]
+    return " and ".join(named) or "get the file again"
 
 
 def net_values(model: settings.Model) -> dict[str, Any]:
     """Return the arguments of the net that the section `model` of a config describes, around SDXL's spatial VAE."""
-    values = model.model_dump(mode="json", exclude={"temporal": {"init"}})
+    values = model.model_dump(
+        mode="json", exclude={"temporal": {"init"}, **dict.fromkeys(("pretrained", "subfolder", "sha256"), True)}
+    )
     return values | {"spatial": dict(SDXL)}
 
 
