@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from video_vae.config import load_config
+from video_vae.config import Config, load_config
 from video_vae.data.rows import TABLE_SUFFIXES
 from video_vae.distributed.gpu_locks import visible_gpus
 from video_vae.errors import UserError
@@ -77,6 +77,7 @@ case " $* " in *" -n "* | *" -np "* | *" --dry-run "* | *" --unlock "* | *" --he
   echo "run: watch it in another terminal by ${{snakemake%/*}}/video-vae status --watch" >&2
   echo "run: or its curves in a browser by ${{snakemake%/*}}/tensorboard --logdir results" >&2 ;;
 esac
+# export VIDEO_VAE_NOTIFY='mail -s "video-vae $1: $2" me@example.org < /dev/null' # at the end: outcome, config, report
 options=(--snakefile "$video_vae/workflow/Snakefile" --configfile config.yaml --profile=./profile)
 case " $* " in
 *" -p "* | *" -q"* | *" --quiet"* | *" --verbose "*) ;;
@@ -86,6 +87,29 @@ case " $* " in
   exit ;;
 esac
 exec "$snakemake" "${{options[@]}}" "$@"
+"""
+SITE = {
+    "partition": (r"^  slurm_partition: .*$", "  slurm_partition: {}"),
+    "account": (r"^  # slurm_account: .*$", "  slurm_account: {}"),
+    "constraint": (r"^  # constraint: .*$", "  constraint: {}"),
+    "gpus": (r'^(    (?:gpu|ranks): |    gres: "gpu:)8("?) .*# SITE.*$', r"\g<1>{}\g<2>"),
+    "nodes": ("", ""),
+}
+"""Options that fill in the profile of a cluster: the line, and what it becomes."""
+GPUS, NODES = 8, 3
+"""GPUs of a node and nodes of stage 3 in the checkout's profile."""
+DRIVER = """\
+#!/usr/bin/env bash
+# For sites that end long processes of login nodes: sbatch driver.sbatch [targets]. It waits for jobs and needs no GPU.
+# When its own time is up the jobs run on: ./run --unlock, then the same command again.
+#SBATCH --job-name=video-vae
+{site}
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=8G
+#SBATCH --time=1-00:00:00
+#SBATCH --output=driver-%j.log
+#SBATCH --no-requeue
+cd "$SLURM_SUBMIT_DIR" && exec ./run "$@"
 """
 README = """\
 # {name}
@@ -127,13 +151,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the run [name of DIR]")
     parser.add_argument("--size", choices=SIZES, help="nets and steps [small where there is no GPU and no --slurm]")
     parser.add_argument("--slurm", action="store_true", help="write a profile for a SLURM cluster")
+    site = parser.add_argument_group("with --slurm, what differs from cluster to cluster")
+    site.add_argument("--partition", metavar="P", help="partition that jobs go to")
+    site.add_argument("--account", metavar="A", help="account that jobs are charged to")
+    site.add_argument("--constraint", metavar="C", help="feature that nodes must have")
+    site.add_argument("--gpus", type=int, metavar="N", help="GPUs of a node that a training takes [8]")
+    site.add_argument("--nodes", type=int, metavar="N", help="nodes of stage 3 [3]; stages 1 and 2 take one")
 
 
 def run(args: argparse.Namespace) -> None:
     """Make the folder and say what to type next."""
     gpus = 0 if args.slurm else len(visible_gpus())
     size = args.size or ("paper" if gpus or args.slurm else "small")
-    found = init_project(args.folder, args.videos, name=args.name, size=size, slurm=args.slurm, gpus=gpus)
+    site = {name: getattr(args, name) for name in SITE if getattr(args, name) is not None}
+    if site and not args.slurm:
+        raise UserError(f"--{next(iter(site))} says where jobs of a cluster run; add --slurm")
+    found = init_project(args.folder, args.videos, name=args.name, size=size, slurm=args.slurm, gpus=gpus, site=site)
     sys.stdout.write(
         f"{args.folder}: {found} clips and images found; config.yaml, profile/, run and README.md written\n\n"
         f"  cd {args.folder}\n  ./run -n    # what would run\n  ./run       # run it\n"
@@ -148,12 +181,14 @@ def init_project(
     size: str = "small",
     slurm: bool = False,
     gpus: int = 0,
+    site: Mapping[str, Any] | None = None,
     checkout: Path = CHECKOUT,
 ) -> int:
     """Make a project folder and return how many files its sources hold.
 
     Raises:
-        UserError: if the folder holds something, the checkout is not there, or the sources hold no clips.
+        UserError: if the folder holds something, the checkout is not there, the sources hold no clips, or the clips of
+            a step do not divide by the GPUs.
     """
     target = folder.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -170,6 +205,10 @@ def init_project(
             f"no videos or images in {', '.join(map(str, videos))}; name a folder, files, or a table of clips"
         )
     texts = _texts(target, videos, name or _run_name(target.name), size, slurm, gpus, checkout.resolve())
+    if slurm:
+        _check_ranks(load_config(checkout / SIZE_CONFIGS[size]), site or {})
+        texts["profile/config.yaml"] = filled(texts["profile/config.yaml"], site or {})
+        texts["driver.sbatch"] = _driver(site or {})
     with atomic_path(target) as aside:
         for path, text in texts.items():
             (aside / path).parent.mkdir(parents=True, exist_ok=True)
@@ -235,6 +274,45 @@ def _config(target: Path, videos: Sequence[Path], size: str, checkout: Path, wor
     head = CONFIG_HEAD.format(sources=listed, side=side, held_out=split["test_fraction"], more=more, **words)
     kept = [block for block in blocks if _KEY.findall(block)[0] not in OWN_BLOCKS]
     return "\n".join([head, *(block.rstrip() + "\n" for block in kept), CONFIG_REPORT.format(**words)])
+
+
+def filled(profile: str, site: Mapping[str, Any]) -> str:
+    """Fill in what is known of a site in the profile of a cluster; lines that are filled in lose the mark SITE."""
+    text = profile
+    for name, (pattern, written) in SITE.items():
+        if name in site and pattern:
+            text = re.sub(pattern, written.format(site[name]), text, flags=re.MULTILINE)
+    nodes = site.get("nodes")
+    if nodes == 1:
+        text = re.sub(r"^  train_stage3:\n(?:    .*\n)+", "  train_stage3: *one_node\n", text, flags=re.MULTILINE)
+    elif nodes:
+        text = re.sub(r"^(    (?:nodes|tasks): )3 .*# SITE.*$", rf"\g<1>{nodes}", text, flags=re.MULTILINE)
+    return text
+
+
+def _check_ranks(config: Config, site: Mapping[str, Any]) -> None:
+    """Refuse numbers of GPUs that the clips of a step do not divide by."""
+    gpus, nodes = site.get("gpus"), site.get("nodes")
+    for name in ("partition", "account", "constraint"):
+        if not re.fullmatch(r"[\w.,:&|*@+-]+", str(site.get(name, "x"))):
+            raise UserError(f"--{name} {site[name]!r} is no name of SLURM's; `sinfo` and `sacctmgr` list them")
+    for name, given in (("gpus", gpus), ("nodes", nodes)):
+        if given is not None and given < 1:
+            raise UserError(f"--{name} {given}: give at least 1")
+    for stage, on in (("stage1", 1), ("stage2", 1), ("stage3", nodes or NODES)):
+        batch, ranks = getattr(config.stages, stage).global_batch, on * (gpus or GPUS)
+        if site and batch % ranks:
+            fits = " ".join(str(ranks) for ranks in range(1, batch + 1) if batch % ranks == 0)
+            raise UserError(
+                f"stages.{stage}.global_batch is {batch}, which does not divide by {ranks} ranks ({on} nodes of "
+                f"{gpus or GPUS} GPUs); take --gpus and --nodes that make one of {fits}"
+            )
+
+
+def _driver(site: Mapping[str, Any]) -> str:
+    """Write the job in which the workflow itself runs, for sites that end long processes of login nodes."""
+    given = [f"#SBATCH --{name}={site[name]}" for name in ("partition", "account") if name in site]
+    return DRIVER.format(site="\n".join(given or ["##SBATCH --partition=cpu   # SITE: one without GPUs"]))
 
 
 def _profile(checkout: Path, slurm: bool, gpus: int) -> str:

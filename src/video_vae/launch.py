@@ -27,6 +27,7 @@ from types import FrameType
 from video_vae.cli import WAITING
 from video_vae.distributed.gpu_locks import acquire_gpus, visible_gpus
 from video_vae.distributed.parent_death import children, end_with_owner
+from video_vae.distributed.slurm import minutes_of
 from video_vae.distributed.stopping import GOES_ON, RANK_SHOWN, Handler, Presses, tell
 from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.files import temporary_folder
@@ -268,12 +269,8 @@ def minutes_left(wall_minutes: float) -> float:
         return wall_minutes
     asked = ["squeue", "--noheader", "--format=%L", f"--jobs={job}"]
     told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    days, _, clock = told.rpartition("-")
-    parts = [days or "0", *clock.split(":")]
-    if len(parts) < 3 or not all(part.isdigit() for part in parts):  # INVALID, UNLIMITED, or no answer
-        return wall_minutes
-    *hours, minutes, seconds = map(int, parts[1:])
-    return int(parts[0]) * 1440 + sum(hours) * 60 + minutes + seconds / 60
+    left = minutes_of(told)
+    return wall_minutes if left is None else left
 
 
 def _say(text: str) -> None:

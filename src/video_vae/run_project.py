@@ -1,4 +1,4 @@
-"""What `run` of a project folder looks at before it starts the workflow: a lock left by a killed run.
+"""What `run` of a project folder looks at before it starts the workflow: a lock left by a killed run, and SLURM.
 
     python -m video_vae.run_project OPTIONS OF ./run
 
@@ -7,6 +7,7 @@ Its status is 0 where the workflow may start.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ LOOKS = frozenset(
     {"-n", "--dry-run", "--dryrun", "--unlock", "--help", "-h", "--version", "-v", "--lint", "-l", "--list"}
 )
 """Options with which no job runs, and nothing is locked."""
+PROFILE = Path("profile/config.yaml")
+NOTIFY_SECONDS = 60
+"""Time that a message at the end of a run may take."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if LOOKS.intersection(given) or any(word.startswith("-n") and set(word[1:]) <= set("npqFRk") for word in given):
         return 0
-    return _locked()
+    return _locked() or _not_submitted()
 
 
 def _locked() -> int:
@@ -51,6 +55,36 @@ def _locked() -> int:
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         return 1
     return subprocess.run(["./run", "--unlock"], check=False).returncode
+
+
+def _not_submitted() -> int:
+    """Say why the cluster would refuse the jobs of this profile."""
+    from video_vae.doctor.cluster import check_slurm, submits
+
+    if not submits(PROFILE):
+        return 0
+    broken = [check.text for check in check_slurm(needed=True, profile=PROFILE) if check.state == "broken"]
+    for text in broken:
+        _say(f"run: {PROFILE}: {text}")
+    return 1 if broken else 0
+
+
+def notify(outcome: str, config: str, report: str) -> str:
+    """Call the command that the user wants to be told by, and return what is wrong with it.
+
+    VIDEO_VAE_NOTIFY is a line for the shell; in it `$1` is `finished` or `failed`, `$2` the config, `$3` the report,
+    which is empty where there is none.
+    """
+    command = os.environ.get("VIDEO_VAE_NOTIFY", "")
+    if not command:
+        return ""
+    try:
+        words = ["bash", "-c", command, "notify", outcome, config, report]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=NOTIFY_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"VIDEO_VAE_NOTIFY: {error}"
+    said = " ".join(done.stderr.split())[:200]
+    return f"VIDEO_VAE_NOTIFY ended with status {done.returncode}: {said}" if done.returncode else ""
 
 
 def _say(text: str) -> None:

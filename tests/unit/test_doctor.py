@@ -16,8 +16,9 @@ from material import make_clip, make_spatial
 from video_vae.cli import main
 from video_vae.config import parse_config
 from video_vae.doctor import machine
-from video_vae.doctor.machine import Check, check_network, check_slurm, conv3d_problem, run_checks
-from video_vae.doctor.needs import check_sources, check_spatial, check_weights, hub_needs, partitions, registry_needs
+from video_vae.doctor.cluster import check_slurm
+from video_vae.doctor.machine import Check, check_network, conv3d_problem, run_checks
+from video_vae.doctor.needs import check_sources, check_spatial, check_weights, hub_needs, registry_needs
 from workflow_material import ROOT
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
@@ -110,14 +111,26 @@ def test_a_cluster_is_needed_only_where_it_was_said(tmp_path: Path, monkeypatch:
     assert [check.state for check in check_slurm(needed=False)] == ["note"]
     assert "no SLURM here" in _broken(check_slurm(needed=True))[0]
     # sinfo of a cluster can be had in a test by its answer only
-    tools = _tools(tmp_path / "some", sinfo="echo 'gpu* 4 up'; echo 'low 2 up'", sbatch="", squeue="")
+    nodes = ("gpu*|1-00:00:00|64|257000|gpu:a100:8", "gpu*|1-00:00:00|64|257000|gpu:a100:8", "low|30:00|4|8000|(null)")
+    tools = _tools(tmp_path / "some", sinfo="\n".join(f"echo '{node}'" for node in nodes), sbatch="", squeue="")
     monkeypatch.setenv("PATH", tools)
-    assert [check.state for check in check_slurm(needed=True, partitions=("gpu",))] == ["ok"]
-    assert "no partition big (there are gpu, low)" in _broken(check_slurm(needed=True, partitions=("big",)))[0]
-
-
-def test_partitions_are_read_from_the_profile() -> None:
-    assert partitions(ROOT / "workflow/profiles/slurm/config.yaml") == ("gpu",)
+    profile = ROOT / "workflow/profiles/slurm/config.yaml"
+    few = "set-resources.train_stage3 asks for nodes: 3 nodes, and partition gpu has 2 nodes"
+    assert _broken(check_slurm(needed=True, profile=profile)) == [f"{few}: edit the SITE lines of the profile"]
+    notes = [check.text for check in check_slurm(needed=True, profile=profile) if check.state == "note"]
+    assert "lines marked SITE: slurm_partition" in notes[0]
+    text = profile.read_text(encoding="utf-8")
+    mine = tmp_path / "config.yaml"
+    mine.write_text(text.replace("slurm_partition: gpu  ", "slurm_partition: big  "), encoding="utf-8")
+    assert "no partition big (there are gpu, low)" in _broken(check_slurm(needed=True, profile=mine))[0]
+    status = "slurm-status-command: squeue"
+    changed = text.replace("slurm_partition: gpu  ", "slurm_partition: low  ").replace(status, status[:-6] + "sacct")
+    mine.write_text(changed, encoding="utf-8")
+    said = "\n".join(_broken(check_slurm(needed=True, profile=mine)))
+    for part in ("no sacct", "runtime: 60 minutes", "mem_mb: 16000 MB", "gpu: 8 GPUs", "cpus_per_task: 64 cores"):
+        assert part in said
+    mine.write_text("default-resources:\n  slurm_partition: gpu\n", encoding="utf-8")
+    assert [check.state for check in check_slurm(needed=True, profile=mine)] == ["ok"]
 
 
 def test_a_package_that_does_not_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

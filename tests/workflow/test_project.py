@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +16,7 @@ from clips import write_video
 from video_vae.cli import main
 from video_vae.config import load_config
 from video_vae.errors import UserError
-from video_vae.init_project import init_project
+from video_vae.init_project import filled, init_project
 from workflow_material import Checkout, copy_checkout, jobs
 
 
@@ -71,6 +73,72 @@ def test_the_config_holds_the_clips_and_nothing_of_the_demo(parent: Path) -> Non
     assert yaml.safe_load(profile)["executor"] == "slurm" and "SITE" in profile
 
 
+def test_a_clusters_profile_is_filled_in_and_stages_fit_the_nodes(
+    parent: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(name: str, *given: str) -> dict[str, Any]:
+        command = ["init", str(parent / name), "--videos", str(parent / "clips"), "--slurm", *given]
+        assert main(command) == 0
+        profile: dict[str, Any] = yaml.safe_load((parent / name / "profile/config.yaml").read_text(encoding="utf-8"))
+        return profile
+
+    site = ("--partition", "a100", "--account", "me", "--constraint", "fast&big")
+    one = made("one", *site, "--gpus", "4", "--nodes", "1")
+    defaults, stages = one["default-resources"], one["set-resources"]
+    assert [defaults[f] for f in ("slurm_partition", "slurm_account", "constraint")] == ["a100", "me", "fast&big"]
+    assert stages["train_stage3"] == stages["train_stage1"] and (
+        defaults["runtime"],
+        stages["train_stage1"]["gpu"],
+    ) == (60, 4)
+    assert stages["train_stage1"]["ranks"] == 4 and stages["cache_latents"]["gpu"] == 1
+    stage3 = made("two", "--gpus", "4", "--nodes", "2")["set-resources"]["train_stage3"]
+    assert [stage3[key] for key in ("nodes", "tasks", "gres", "ranks")] == [2, 2, "gpu:4", 4]
+    driver = (parent / "one" / "driver.sbatch").read_text(encoding="utf-8")
+    assert "#SBATCH --partition=a100\n#SBATCH --account=me\n" in driver
+    subprocess.run(["bash", "-n", str(parent / "one" / "driver.sbatch")], check=True)
+    assert made("none")["set-resources"]["train_stage3"]["nodes"] == 3
+
+    for wrong, said in (
+        (["--slurm", "--gpus", "3"], "global_batch is 8, which does not divide by 3 ranks"),
+        (["--slurm", "--nodes", "0"], "--nodes 0: give at least 1"),
+        (["--slurm", "--partition", "a b"], "--partition 'a b' is no name of SLURM's"),
+        (["--gpus", "4"], "--gpus says where jobs of a cluster run; add --slurm"),
+    ):
+        assert main(["init", str(parent / "bad"), "--videos", str(parent / "clips"), *wrong]) == 2
+        assert said in capsys.readouterr().err and not (parent / "bad").exists()
+
+
+def test_run_says_in_one_line_why_a_cluster_would_refuse(parent: Path) -> None:
+    init_project(parent / "mine", [parent / "clips"], slurm=True, checkout=parent / "video-vae")
+    tools = parent / "tools"
+    tools.mkdir()
+    for name in ("bash", "env", "dirname", "python3"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    (tools / "snakemake").write_text("#!/bin/sh\necho started\n", encoding="utf-8")
+    (tools / "snakemake").chmod(0o755)
+    (tools / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    (tools / "python").chmod(0o755)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PATH": str(tools)}
+        return subprocess.run(["./run"], cwd=parent / "mine", env=environment, capture_output=True, text=True)
+
+    none = run()
+    assert (none.returncode, none.stdout) == (1, "")
+    assert (
+        none.stderr == "run: profile/config.yaml: no SLURM here: start --profile slurm on the login node of a cluster\n"
+    )
+    for name, line in (("sinfo", "big|1-00:00:00|64|500000|gpu:8"), ("sbatch", ""), ("squeue", "")):
+        (tools / name).write_text(f"#!/bin/sh\necho '{line}'\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    other = run()
+    assert other.returncode == 1 and "no partition gpu (there are big): edit the SITE lines" in other.stderr
+    profile = parent / "mine/profile/config.yaml"
+    text = filled(profile.read_text(encoding="utf-8"), {"partition": "big", "nodes": 1})
+    profile.write_text(text, encoding="utf-8")
+    assert run().stdout == "started\n"
+
+
 def test_a_single_video_is_split_into_pieces(parent: Path) -> None:
     init_project(parent / "mine", [parent / "clips" / "one.mp4"], checkout=parent / "video-vae")
     split = load_config(parent / "mine" / "config.yaml").data.split
@@ -91,7 +159,7 @@ def test_what_cannot_be_is_said_and_nothing_is_left(parent: Path, capsys: pytest
         init_project(parent / "mine", [parent / "none"], checkout=parent / "video-vae")
     with pytest.raises(UserError, match="holds something already"):
         init_project(parent / "clips", [parent / "clips"], checkout=parent / "video-vae")
-    with pytest.raises(UserError, match="no checkout of video-vae"):
+    with pytest.raises(UserError, match="not a checkout of video-vae"):
         init_project(parent / "mine", [parent / "clips"], checkout=parent)
     assert main(["init", str(parent / "mine"), "--videos", str(parent / "lost")]) == 2
     assert "does not exist" in capsys.readouterr().err

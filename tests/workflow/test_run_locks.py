@@ -17,7 +17,7 @@ import pytest
 from clips import write_video
 from video_vae.distributed.owners import Owner, owners, record_owner, started, this_process
 from video_vae.init_project import init_project
-from workflow_material import copy_checkout, jobs
+from workflow_material import Checkout, copy_checkout, jobs
 
 TARGET = "results/mine/data/train.csv"
 RECORDS = Path(".snakemake/video-vae/owners")
@@ -153,3 +153,19 @@ def test_a_dry_run_of_a_fresh_project_fits_a_screen(made: Path) -> None:
     text = short.stdout + short.stderr
     assert text.count("\n") <= 30 and jobs(text)["train_stage1"] == 1
     assert "reason: " in long.stdout + long.stderr
+
+
+def test_a_command_of_the_users_choice_is_called_at_the_end(own_copy: Checkout) -> None:
+    said = own_copy.folder / "said"
+    run = ["--configfile", "config/demo.yaml", "--config", 'report={"title": "Other"}']
+    assert own_copy.snakemake("-n", *run, VIDEO_VAE_NOTIFY='echo "$1,$2,$3" >> said').returncode == 0
+    assert not said.exists()
+    assert own_copy.snakemake(*run, VIDEO_VAE_NOTIFY='echo "$1,$2,$3" >> said').returncode == 0
+    assert said.read_text(encoding="utf-8") == "finished,config/demo.yaml,reports/report.html\n"
+    main = own_copy.folder / "src/video_vae/__main__.py"
+    main.write_text("raise SystemExit('broken')\n", encoding="utf-8")
+    again = own_copy.snakemake(
+        "-R", "make_report", *run, VIDEO_VAE_NOTIFY='echo "$1" >> said; echo no mail >&2; exit 3'
+    )
+    assert again.returncode == 1 and "VIDEO_VAE_NOTIFY ended with status 3: no mail" in again.stdout + again.stderr
+    assert said.read_text(encoding="utf-8").splitlines()[1:] == ["failed"]

@@ -2,7 +2,10 @@
 
 from contextlib import suppress
 
+from snakemake.logging import logger
+
 from video_vae.distributed.owners import record_owner
+from video_vae.run_project import notify
 
 
 # So that `run` of a project can tell whether the process lives that holds the lock: it offers to remove a dead one's.
@@ -11,3 +14,21 @@ onstart:
         with suppress(OSError):
             locks = map(os.path.relpath, getattr(workflow.persistence, "_lockfile", {}).values())
             record_owner(locks, Path(".snakemake/video-vae/owners"))
+
+
+def told(outcome):
+    """Send the message that the user asked for by VIDEO_VAE_NOTIFY."""
+    page = "reports/report.html"
+    problem = notify(outcome, CONFIG_FILES[0] if CONFIG_FILES else "", page if os.path.isfile(page) else "")
+    if problem:
+        logger.warning(problem)
+
+
+onsuccess:
+    if started:
+        told("finished")
+
+
+onerror:
+    if started:
+        told("failed")

@@ -22,7 +22,6 @@ from video_vae.doctor.machine import (
     check_memory,
     check_network,
     check_python,
-    check_slurm,
     check_video,
     run_checks,
 )
@@ -78,9 +77,9 @@ def _checks(config: Config | None, slurm: bool) -> list[Callable[[], Iterator[Ch
 
 
 def _cluster(needed: bool, profile: Path) -> Iterator[Check]:
-    from video_vae.doctor.needs import partitions
+    from video_vae.doctor.cluster import check_slurm
 
-    yield from check_slurm(needed, partitions(profile) if needed else ())
+    yield from check_slurm(needed, profile if needed and profile.is_file() else None)
 
 
 def _needs(config: Config | None) -> list[Callable[[], Iterator[Check]]]:

@@ -1,4 +1,4 @@
-"""Checks of the machine: packages, GPU, video, disk, memory, SLURM, network."""
+"""Checks of the machine: packages, GPU, video, disk, memory, network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import sys
 import urllib.error
 import urllib.parse
@@ -179,37 +178,6 @@ def _meminfo(name: str) -> float:
         re.search(rf"^{name}:\s+(\d+) kB", path.read_text(encoding="utf-8"), re.MULTILINE) if path.is_file() else None
     )
     return int(match[1]) * 1024 / 1e9 if match else 0.0
-
-
-def check_slurm(needed: bool, partitions: tuple[str, ...] = ()) -> Iterator[Check]:
-    """Check that jobs can be submitted, to the partitions that a profile names."""
-    bad: State = "broken" if needed else "note"
-    missing = [name for name in ("sbatch", "sinfo", "squeue") if shutil.which(name) is None]
-    if missing:
-        there = "no SLURM here" if len(missing) == 3 else f"no {', '.join(missing)}"
-        yield Check(name="SLURM", state=bad, text=f"{there}: start --profile slurm on the login node of a cluster")
-        return
-    done = _program(["sinfo", "--noheader", "--format=%P %D %a"])
-    if done is None or done.returncode:
-        said = "no answer" if done is None else " ".join(done.stderr.split())[:90]
-        yield Check(name="SLURM", state=bad, text=f"sinfo failed ({said}); ask those who run the cluster")
-        return
-    found = {line.split()[0].rstrip("*") for line in done.stdout.splitlines() if line.strip()}
-    lost = [name for name in partitions if name not in found]
-    if lost:
-        text = (
-            f"no partition {', '.join(lost)} (there are {', '.join(sorted(found))}): edit the SITE lines of the profile"
-        )
-        yield Check(name="SLURM", state=bad, text=text)
-    else:
-        yield Check(name="SLURM", state="ok", text=f"partitions {', '.join(sorted(found))}")
-
-
-def _program(command: list[str]) -> subprocess.CompletedProcess[str] | None:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
 
 
 def check_network(name: str, address: str, needed_for: list[str], cure: str) -> Iterator[Check]:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import yaml
 from huggingface_hub import constants
 
 from video_vae.config import Config
@@ -115,13 +114,3 @@ def _hashed(name: str, path: Path, found: str, expected: str | None, key: str) -
         return Check(name=name, state="broken", text=text)
     said = "as the config says" if expected else f"not checked: {key} is not set"
     return Check(name=name, state="ok", text=f"{path}, sha256 {found[:16]}... ({said})")
-
-
-def partitions(profile: Path) -> tuple[str, ...]:
-    """List the SLURM partitions that a profile names."""
-    if not profile.is_file():
-        return ()
-    values = yaml.safe_load(profile.read_text(encoding="utf-8")) or {}
-    rules = [values.get("default-resources") or {}, *(values.get("set-resources") or {}).values()]
-    named = {str(rule["slurm_partition"]) for rule in rules if isinstance(rule, dict) and "slurm_partition" in rule}
-    return tuple(sorted(name for part in named for name in part.split(",")))
