@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--state", type=Path, metavar="DIR", help="resume states go here [state beside OUTPUT]")
     parser.add_argument("--experiment", metavar="NAME", help="run of the config's `experiments` to train")
+    help_profile = "write a torch profiler trace of so many steps beside the resume states [none]"
+    parser.add_argument("--profile", type=int, default=0, metavar="STEPS", help=help_profile)
     parser.add_argument("--max-hours", type=float, metavar="H", help="save and end before so many hours have gone")
     parser.add_argument(
         "--end-by",

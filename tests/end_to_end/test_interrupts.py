@@ -95,10 +95,10 @@ def test_the_last_line_says_where_it_stopped(project: Path, how: str) -> None:
 def test_jobs_side_by_side_stop_together_and_a_closed_terminal_does_as_well(project: Path) -> None:
     _settings(project)
     shown, last = _interrupted(project, "Ctrl-C", ["tiny", "other"])
-    assert set(re.findall(r"train_stage1 \((\w+)\) at step (\d+)", shown[-1])) == {
+    assert set(re.findall(r"train_stage1 \((\w+)\) stopped at step (\d+)", shown[-1])) == {
         (run, str(step)) for run, step in last.items()
     }
-    assert shown[-1].startswith("stopped: ") and shown[-1].endswith("; the same command goes on")
+    assert shown[-1].endswith("; the same command goes on")
     _interrupted(project, "closed", ["tiny", "other"])
 
 

@@ -106,6 +106,7 @@ class Job:
 
     def __init__(self, line: Sequence[str], scratch: Path, cwd: Path | None = None, **variables: str) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by a shell's background jobs and theirs
         given = {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(scratch), "VIDEO_VAE_PATIENCE": str(TIMEOUT_SECONDS)}
         self.process = subprocess.Popen(
             line,
@@ -157,6 +158,14 @@ def wait_until_gone(pid: int, timeout: float = 60) -> None:
     while session(pid):
         assert time.monotonic() < until, f"still there after {timeout} s: {session(pid)}"
         time.sleep(0.1)
+
+
+def wait_for(folder: Path, pattern: str, job: Job, timeout: float = 300) -> None:
+    """Wait until there is a file."""
+    until = time.monotonic() + timeout
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < until and job.process.poll() is None, f"no {pattern}: {job.end()[1][-2000:]}"
+        time.sleep(0.05)
 
 
 def wait_for_step(folder: Path, step: int, job: Job) -> None:

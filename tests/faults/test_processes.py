@@ -29,6 +29,8 @@ FAULTS = {
     "SIGKILL of torchrun": (signal.SIGKILL, "launcher"),
     "SIGTERM": (signal.SIGTERM, "launcher"),
     "SIGUSR1": (signal.SIGUSR1, "launcher"),
+    "Ctrl-C": (signal.SIGINT, "all"),
+    "a closed terminal": (signal.SIGHUP, "all"),
     "a hung rank (SIGSTOP)": (signal.SIGSTOP, "rank"),
 }
 
@@ -47,7 +49,10 @@ def test_a_disturbed_training_ends_like_an_undisturbed_one(
         time.sleep(chance.uniform(0, 0.1))
         rank = chance.randrange(2)
         began = time.monotonic()
-        os.kill(job.rank(rank) if target == "rank" else job.process.pid, signal_number)
+        if target == "all":  # as the terminal does
+            os.killpg(job.process.pid, signal_number)
+        else:
+            os.kill(job.rank(rank) if target == "rank" else job.process.pid, signal_number)
         if signal_number == signal.SIGKILL and target == "launcher":
             wait_until_gone(job.process.pid)  # the ranks save themselves and end
         status, told = job.end()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import Reference
-from fault_material import Job, Ledger, contents, leftovers, wait_until_gone
+from fault_material import Job, Ledger, contents, leftovers, wait_for, wait_until_gone
 from material import make_spatial, write_clips
 from tiny_material import SETTINGS, copy_project
 
@@ -25,6 +25,10 @@ TINY: dict[str, Any] = {
     "latents": {"shards": 1},
     "evaluation": {"flow": "dis", "bootstrap": 20, "baselines": False, "stages": ["stage3"]},
 }
+LOGS = [f"tiny/{name}.log" for name in ("prepare_manifest", "train_stage1", "train_stage3", "stage3/evaluate")]
+LOGS[1:1] = ["latents/*/shard_0.log"]
+LOGS[-1:-1] = ["tiny/stage3/reconstruct*.log"]
+"""Logs of the long steps: each is there when its step begins."""
 LINE = [sys.executable, "-m", "snakemake", "--cores", "2", "--max-threads", "1"]
 LINE += ["--configfile", "tiny.json", "--", "results/metrics.csv"]
 
@@ -58,7 +62,7 @@ def assert_finished(folder: Path, undisturbed: Reference) -> None:
 
 
 @pytest.mark.parametrize("number", range(2))
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_snakemake_is_ended_and_started_again(
     undisturbed: Reference, tmp_path: Path, ledger: Ledger, name: str, number: int
 ) -> None:
@@ -75,6 +79,23 @@ def test_snakemake_is_ended_and_started_again(
         status, told = Job(LINE, tmp_path / "tmp", cwd=folder).end(timeout=900)
         assert status == 0, told[-3000:]
         assert_finished(folder, undisturbed)
+
+
+def test_ctrl_c_in_each_of_the_long_steps(undisturbed: Reference, tmp_path: Path, ledger: Ledger) -> None:
+    folder = checkout(tmp_path / "run", (undisturbed.folder / "resources").resolve())
+    chance = ledger.random("each step")
+    for step in LOGS:
+        with ledger.trial("Ctrl-C in each long step"):
+            job = Job(LINE, tmp_path / "tmp", cwd=folder)
+            wait_for(folder, f"logs/{step}", job)
+            time.sleep(chance.uniform(0.1, 2.0))
+            os.killpg(job.process.pid, signal.SIGINT)  # as the terminal does: all of its foreground group
+            status, told = job.end(timeout=200)
+            assert status == 1 and told.rstrip().endswith("the same command goes on"), told[-3000:]
+            assert "Error in rule" not in told and not list(folder.glob(".snakemake/locks/*"))
+    status, told = Job(LINE, tmp_path / "tmp", cwd=folder).end(timeout=900)
+    assert status == 0, told[-3000:]
+    assert_finished(folder, undisturbed)
 
 
 def test_two_runs_in_one_folder(undisturbed: Reference, tmp_path: Path, ledger: Ledger) -> None:

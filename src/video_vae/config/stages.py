@@ -71,6 +71,8 @@ class Stage(Settings):
     """A non-finite loss or gradient stops the run before the optimizer step, or is skipped and counted."""
     validate_every: Count = 1000
     """Steps between validations on the held-out clips; the first and the last step are always validated."""
+    validation_clips: Count = 64
+    """Most held-out clips validated on, a window of each; a line of the log says where that takes too much time."""
     log_every: Count = 1
     """Steps between lines of log.jsonl."""
     checkpoint_every: Count = 1000

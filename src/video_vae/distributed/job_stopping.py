@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGHUP)
 LOOK_SECONDS = 0.2
 """Time between two looks for jobs that had only just been started."""
 STOPPING = "stopping: running jobs save what they have and end; Ctrl-C again ends them at once"
-AT_STEP = re.compile(r"stopped (at step \d+)")
+AT_STEP = re.compile(r"stopped at step \d+")
 TAIL = 4096
 """Bytes of a log's end that are read."""
 
@@ -87,13 +87,13 @@ class JobStopper:
             time.sleep(LOOK_SECONDS)
 
     def _say_the_last(self) -> None:
-        """Say how to go on, unless the one job that ran has just said it."""
+        """Say how to go on, unless the one job that ran has just said it in the same place."""
         lasts = {name: _last_line(logs) for name, logs in self._running.items()}
-        if len(lasts) == 1 and all(last.endswith(GOES_ON) for last in lasts.values()):
+        if len(lasts) == 1 and all(last.endswith(GOES_ON) for last in lasts.values()) and _one_output():
             return
         steps = {name: AT_STEP.search(last) for name, last in lasts.items()}
-        named = ", ".join(f"{name} {step[1]}" if step else name for name, step in steps.items())
-        _say(f"stopped{': ' if named else ''}{named}; {GOES_ON}")
+        named = ", ".join(f"{name} {step[0] if step else 'stopped'}" for name, step in steps.items())
+        _say(f"{named or 'stopped'}; {GOES_ON}")
 
 
 def _last_line(logs: Sequence[str]) -> str:
@@ -104,6 +104,14 @@ def _last_line(logs: Sequence[str]) -> str:
             lines = stream.read().decode(errors="replace").split("\n")
             return next((line.strip() for line in reversed(lines) if line.strip()), "")
     return ""
+
+
+def _one_output() -> bool:
+    """Tell whether the jobs' output, which is this process's, goes where its messages go."""
+    try:
+        return os.path.samestat(os.fstat(1), os.fstat(2))
+    except OSError:
+        return False
 
 
 def _without_interrupts(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

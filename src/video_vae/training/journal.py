@@ -10,9 +10,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from video_vae.files import writing
 
@@ -61,6 +63,11 @@ class Journal:
             for name, value in values.items():
                 if isinstance(value, _FIGURES) and name not in _UNPLOTTED:
                     self._plots.add_scalar(f"{event}/{name}", value, step)
+
+    def pictures(self, name: str, step: int, pictures: Sequence[Tensor]) -> None:
+        """Show pictures in TensorBoard, each (3, H, W) in [0, 1]."""
+        for number, picture in enumerate(pictures if self._plots is not None else []):
+            self._plots.add_image(f"{name}/{number}", picture, step)
 
     def flush(self) -> int:
         """Flush the log to disk; return its length in bytes."""

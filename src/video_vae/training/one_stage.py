@@ -20,6 +20,7 @@ from video_vae.provenance import recorded, run_record
 from video_vae.training.checkpoint import CheckpointStore
 from video_vae.training.export import check_places, export
 from video_vae.training.journal import Journal
+from video_vae.training.profiling import Profiler
 from video_vae.training.setup import Inputs, Setup, set_up
 from video_vae.training.trainer import Trainer
 from video_vae.weights.lpips_place import lpips_folder
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> None:
     started, began = time.time(), time.monotonic()
     config = _config(args.config, args.experiment)
     deadline = _deadline(args, began)
+    if args.profile < 0:
+        raise UserError(f"--profile {args.profile}: give a number of steps")
     check_places(args.output)
     inputs = Inputs(
         train=args.data_path,
@@ -53,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
         log.info("%s: log and resume state lie in %s", args.stage, folder)
         with store.locked() if ranks.is_main else nullcontext():
             trainer = Trainer(setup.task, ranks, store, journal, deadline)
+            trainer.profiler = Profiler(args.profile if ranks.is_main else 0, folder)
             try:
                 status = trainer.train()
             finally:

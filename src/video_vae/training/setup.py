@@ -44,6 +44,7 @@ FREE_SETTINGS = frozenset(
         "shard_optimizer",
         "non_finite",
         "validate_every",
+        "validation_clips",
         "log_every",
         "checkpoint_every",
         "checkpoint_minutes",
@@ -201,7 +202,11 @@ def _validator(
     source = _source(valid, cache if known else None, config)
     pixels = _source(valid, None, config)
     return Validator(
-        loss=loss, source=source, pixels=pixels, ranks=ranks, chosen=windows(source, plan.shortest, plan.longest)
+        loss=loss,
+        source=source,
+        pixels=pixels,
+        ranks=ranks,
+        chosen=windows(source, plan.shortest, plan.longest, loss.stage.validation_clips),
     )
 
 

@@ -28,9 +28,10 @@ from video_vae.training.memory import out_of_memory_named, peak_memory_gb
 from video_vae.training.operations import Speedometer
 from video_vae.training.optimization import Optimization
 from video_vae.training.plan import StagePlan, epochs_of
+from video_vae.training.profiling import Profiler
 from video_vae.training.step import Draws, StageLoss
 from video_vae.training.timing import Stopwatch
-from video_vae.training.validation import Validator
+from video_vae.training.validation import Validator, slow_line
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Trainer:
         self.positions, self.micro = ranks.share(self.stage.global_batch, self.stage.micro_batch, task.name)
         self.optimization = Optimization(task.loss.trained(), self.stage, task.steps, ranks)
         self.counters = Counters()
+        self.profiler = Profiler(0, store.folder)
         self.validated: dict[str, float] = {}
         """Figures of the last validation."""
         self.model = self._wrapped()
@@ -155,6 +157,7 @@ class Trainer:
         """Take one step and what follows it; return the exit status where the training is to stop."""
         began = time.monotonic()
         agreed, record = self.train_step(batch)
+        self.profiler.stepped(batch.step)
         last = batch.step == self.task.steps
         if batch.step % self.stage.log_every == 0 or last:
             self.journal.write("train", batch.step, **record)
@@ -168,6 +171,8 @@ class Trainer:
             self.save()
         if status is None:
             self._validate()
+        if last or status is not None:
+            self.profiler.close(batch.step)
         self._clock.read()
         return status
 
@@ -318,6 +323,7 @@ class Trainer:
             "frames_per_s": frames / spent,
             **speed,
             **{f"{name}_s": seconds.get(name, 0.0) for name in ("data", "forward", "backward", "optimizer")},
+            "data_share": seconds.get("data", 0.0) / spent,
             "memory_gb": peak_memory_gb(self.ranks.device),
         }
 
@@ -358,10 +364,17 @@ class Trainer:
         step, ends = self.counters.step, (0, self.task.steps)
         if self.task.validator is None or (step % self.stage.validate_every and step not in ends):
             return
-        average = self.optimization.average
+        average, began = self.optimization.average, time.monotonic()
         with nullcontext() if average is None else average.applied():
             self.validated = self.task.validator.run(with_pixels=step in ends)
-        self.journal.write("valid", step, **self.validated, windows=self.task.validator.seen())
+        seconds = time.monotonic() - began
+        seen = self.task.validator.seen()
+        self.journal.write("valid", step, **self.validated, seconds=seconds, windows=seen)
+        self.journal.pictures("valid: original and reconstruction", step, self.task.validator.shown)
+        slow = slow_line(self.stage, seen["count"], seconds, self._step_seconds * self.stage.validate_every)
+        if slow and step not in ends and slow_line.__name__ not in self._reported:
+            self._reported.add(slow_line.__name__)
+            log.info("%s: %s", self.task.name, slow)
         if self.validated:
             log.info("%s, step %d, held-out clips: %s", self.task.name, step, _listing(self.validated))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from video_vae import losses
+from video_vae.config import Stage
 from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks
 from video_vae.progress import progress
@@ -20,20 +22,24 @@ from video_vae.training.step import StageLoss
 
 log = logging.getLogger(__name__)
 
-WINDOWS = 8
-"""Most windows validated on."""
+LENGTHS = 8
+"""Windows at least where a stage draws lengths, so that short and long ones are among them."""
+MAX_SHARE = 0.02
+"""Of the time between two validations, what one may take without a word."""
+SHOWN = 4
+"""Windows that pictures are made of."""
 SCORED = 4
 """Most frames of a window that LPIPS scores, evenly spread."""
 
 
-def windows(source: Source, shortest: int, longest: int) -> list[Window]:
-    """Choose up to 8 windows of held-out clips, each from its clip's start; of videos where there are some.
+def windows(source: Source, shortest: int, longest: int, most: int) -> list[Window]:
+    """Choose up to `most` windows of held-out clips, each from its clip's start; of videos where there are some.
 
     Clips are evenly spread over the table. Where a stage draws lengths, so do its windows: evenly from the shortest to
     the longest, since that is what the stage is trained for.
     """
     rows = [row for row, clip in enumerate(source.clips) if clip.kind == "video"] or list(range(len(source.clips)))
-    count = min(WINDOWS, len(rows)) if shortest == longest else WINDOWS
+    count = min(most, len(rows) if shortest == longest else max(LENGTHS, len(rows)))
     lengths = [shortest + (longest - shortest) * index // max(1, count - 1) for index in range(count)]
     spread = [
         rows[index * len(rows) // count] if count <= len(rows) else rows[index % len(rows)] for index in range(count)
@@ -42,6 +48,17 @@ def windows(source: Source, shortest: int, longest: int) -> list[Window]:
         Window(row=row, start=0, length=min(length, source.frames[row]))
         for row, length in zip(spread, lengths, strict=True)
     ]
+
+
+def slow_line(stage: Stage, count: int, seconds: float, between: float) -> str:
+    """Say what to set where validating `count` windows takes more than 2 % of the seconds between two; else nothing."""
+    share = seconds / max(1e-9, between)
+    if share <= MAX_SHARE:
+        return ""
+    fewer, steps = int(count * MAX_SHARE / share), math.ceil(stage.validate_every * share / MAX_SHARE)
+    cure = f"validation_clips: {fewer} or validate_every: {steps}" if fewer else f"validate_every: {steps}"
+    took = f"validating {count} windows takes {seconds:.3g} s, {100 * share:.0f} % of the time between two validations"
+    return f"{took}; {cure} keeps it to {100 * MAX_SHARE:.0f} %"
 
 
 def psnr(target: Tensor, reconstruction: Tensor, peak: float) -> float:
@@ -66,6 +83,8 @@ class Validator:
     pixels: Source
     ranks: Ranks
     chosen: Sequence[Window]
+    shown: list[Tensor] = field(default_factory=list)
+    """Pictures of the last validation with pixels: a window's middle frame beside its reconstruction, (3, H, 2 W)."""
 
     def seen(self) -> dict[str, int]:
         """Say what the figures are of: how many windows, and their lengths in frames."""
@@ -75,6 +94,7 @@ class Validator:
     @torch.no_grad()
     def run(self, with_pixels: bool) -> dict[str, float]:
         """Return the mean of each figure over the clips that have it; empty where there are no clips."""
+        self.shown.clear()
         windows: Iterable[Window] = self.chosen[self.ranks.rank :: self.ranks.world_size]
         if self.ranks.is_main:
             windows = progress(windows, desc="validate", unit="clips", brief=True)
@@ -109,6 +129,9 @@ class Validator:
     def _pixels(self, frames: Tensor, latents: Tensor, x_z: Tensor | None) -> dict[str, float]:
         decoded = self.loss.vae.decode_spatial(latents).float().clamp(-1, 1)
         figures = {"psnr": psnr(frames, decoded, 2.0)}
+        if x_z is not None and len(self.shown) < SHOWN:
+            middle = frames.shape[2] // 2
+            self.shown.append(torch.cat([frames[0, :, middle].float(), decoded[0, :, middle]], dim=2).cpu() / 2 + 0.5)
         if self.loss.stage.objective == "pixels":
             figures["l1"] = losses.mean_absolute_error(frames, decoded).item()
         if self.loss.perceptual is not None:
