@@ -48,7 +48,7 @@ class Terminal:
             assert time.monotonic() < until, f"not after {timeout} s:\n{self.shown[-3000:]}"
             assert self._read(), f"it ended:\n{self.shown[-3000:]}"
 
-    def end(self, timeout: float = 60) -> list[str]:
+    def end(self, timeout: float = 200) -> list[str]:
         """Wait for the end; return the lines that were shown."""
         until = time.monotonic() + timeout
         while self._master >= 0 and self._read():
