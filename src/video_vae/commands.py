@@ -52,6 +52,11 @@ GROUPS: dict[str, dict[str, Command]] = {
             "probe clips and images, list them and hold some out",
             "config/demo.yaml --output-dir results/demo/data",
         ),
+        "prepare-clips": Command(
+            "video_vae.data.prepare_clips",
+            "keep training clips at the size that is seen, so that they read fast",
+            "config/demo.yaml --data-path results/demo/data/train.csv --output prepared.tar",
+        ),
         "encode-latents": Command(
             "video_vae.latents.encode_latents",
             "cache the frozen spatial VAE's posterior moments",

@@ -30,6 +30,8 @@ _HEAD = 1 << 20
 """Bytes of a file that are looked at: headers and tags lie in them."""
 STORED, PREVIEW = '"content_sha256":', "written by video-vae"
 """Traits of clips: as they are stored for measuring, and for people."""
+PREPARED = "video-vae prepared clips"
+"""Trait of a shard of prepared clips."""
 EXECUTED = "injected-parameters"
 """Tag of the cell that an executed notebook has and its original has not."""
 PAGE = '<meta name="generator" content="video-vae'
@@ -37,6 +39,7 @@ _MARKS = (
     PAGE.encode(),
     b"<dc:title>video-vae</dc:title>",  # a figure as SVG
     b"/Creator (video-vae)",  # as PDF
+    PREPARED.encode(),
     STORED.encode(),
     PREVIEW.encode(),
     b'"_class_name": "VideoAutoencoderKL"',  # an exported state dict

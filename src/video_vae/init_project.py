@@ -22,6 +22,7 @@ from video_vae.distributed.gpu_locks import visible_gpus
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.provenance import CHECKOUT
+from video_vae.tar_members import SUFFIX
 
 SIZES = ("small", "paper")
 SIZE_CONFIGS = {"small": "config/demo.yaml", "paper": "config/config.yaml"}
@@ -234,7 +235,7 @@ def held_out(sources: Sequence[Path]) -> dict[str, Any]:
     from video_vae.data.frame_folders import is_numbered
 
     one = sources[0] if len(sources) == 1 else None
-    listed = one is not None and one.is_file() and one.suffix.lower() in TABLE_SUFFIXES
+    listed = one is not None and one.is_file() and one.suffix.lower() in TABLE_SUFFIXES | {SUFFIX}
     one_video = one is not None and not listed and (one.is_file() or (one.is_dir() and is_numbered(one)))
     return {"test_fraction": 0.2, **({"by": "segment", "segment_frames": 33} if one_video else {})}
 

@@ -169,6 +169,22 @@ def find(path: str | Path) -> Extent | None:
     return Extent(shard, *place)
 
 
+def read_member(shard: Path, name: str) -> bytes:
+    """Read a member of a shard, whatever the shard is called.
+
+    Raises:
+        TarProblem: if the shard cannot be read or has no such member.
+        OSError: if the disk does not give it.
+    """
+    index = read_index(shard)
+    if name not in index.members:
+        raise TarProblem(*index.refused.get(name, ("missing", f"no member {name} in {shard}")))
+    start, size = index.members[name]
+    with shard.open("rb") as stream:
+        stream.seek(start)
+        return stream.read(size)
+
+
 def byte_size(path: str | Path) -> int:
     """Return the length of a file, or of a member of a shard, in bytes.
 

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-path", required=True, type=Path, metavar="CSV", help="table of training clips")
     parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips")
     parser.add_argument("--latents", nargs="*", default=[], type=Path, metavar="FILE", help="the latent cache's files")
+    parser.add_argument("--prepared", nargs="*", default=[], type=Path, metavar="FILE", help="shards of prepared clips")
     parser.add_argument("--spatial", type=Path, metavar="DIR", help="spatial VAE, in place of the config's")
     parser.add_argument("--lpips", type=Path, metavar="DIR", help="weights of LPIPS [as evaluate]")
     parser.add_argument("--init-from", type=Path, metavar="DIR", help="model to start from: an earlier stage's")

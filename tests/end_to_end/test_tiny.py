@@ -128,6 +128,17 @@ def test_the_notebook_ran_and_its_page_stands_alone(checkout: Path) -> None:
     assert 'href="explore.html"' in (checkout / "reports" / "report.html").read_text(encoding="utf-8")
 
 
+def test_stages_on_pixels_train_on_prepared_clips_and_scores_look_at_the_clips(checkout: Path) -> None:
+    records = {
+        stage: json.loads((checkout / "results" / "tiny" / stage / "run.json").read_text(encoding="utf-8"))
+        for stage in ("stage1", "stage3")
+    }
+    assert records["stage1"]["prepared"] is None and records["stage3"]["prepared"]["prepare"] == "h264"
+    assert records["stage3"]["prepared"]["psnr"] > 25
+    page = (checkout / "reports" / "report.html").read_text(encoding="utf-8")
+    assert "clips prepared as h264" in page and "anew by scikit-image" in page
+
+
 def test_logs_hold_each_step_once(checkout: Path) -> None:
     for stage in ("stage1", "stage2", "stage3"):
         lines = (checkout / "results" / "tiny" / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()

@@ -22,6 +22,8 @@ SETTINGS: dict[str, Any] = {
         "resolution": [32, 32],
         "min_size": 16,
         "min_frames": 9,
+        "prepare": "h264",
+        "prepare_shards": 2,
         "split": {"test_fraction": 0.3},
     },
     "spatial": {

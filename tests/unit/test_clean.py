@@ -19,8 +19,8 @@ from safetensors.numpy import save_file
 from finished_run import RESULTS, finish_run, written
 from video_vae.cli import main
 from video_vae.config import load_config
-from video_vae.config.slices import latents_fingerprint
-from video_vae.latents.reuse import keep
+from video_vae.config.slices import latents_fingerprint, prepared_fingerprint
+from video_vae.data.kept import keep
 from video_vae.provenance import run_record, write_json_atomic
 
 OLD, OTHER = "0" * 16, "1" * 16
@@ -88,6 +88,21 @@ def test_states_and_caches_of_other_settings_go_and_those_of_the_config_stay(
     gone = {path for path in before if OLD in path}
     assert tree() == before - gone and len(gone) == 12
     assert clean(capsys) == ["nothing is outdated"]
+
+
+def test_prepared_clips_of_other_settings_go(capsys: pytest.CaptureFixture[str]) -> None:
+    config = Path("demo.yaml")
+    config.write_text(config.read_text(encoding="utf-8").replace("min_size: 16", "min_size: 16\n  prepare: h264"))
+    wanted = prepared_fingerprint(load_config("demo.yaml"))
+    for name in (OLD, wanted):
+        shard = Path("results/prepared", name, "shard_0.tar")
+        shard.parent.mkdir(parents=True)
+        shard.write_bytes(b"x" * 600)
+        record = run_record("prepare-clips", {}, outputs={"shard": shard})
+        write_json_atomic(shard.with_suffix(".run.json"), record)
+        keep(shard)
+    assert f"removed results/prepared/{OLD}: prepared clips of other settings, 0.0 MB" in clean(capsys)
+    assert {path.name for path in Path("results/prepared").iterdir()} == {wanted}
 
 
 def test_states_stay_where_the_config_is_not_trained_yet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,7 @@ def _scored(material: Path) -> list[str]:
 
 
 MODEL = ("config.json", "diffusion_pytorch_model.safetensors")
+PREPARED = {"data": {"resolution": [32, 32], "prepare": "h264"}}
 JOBS = {
     "fetch": Job(
         lambda m: ["fetch", package(m, "*.mp4"), "some_clips", "--output", "out"],
@@ -102,6 +103,10 @@ JOBS = {
         tuple(
             f"results/data/{name}" for name in ("manifest.csv", "train.csv", "rejected.csv", "files.jsonl", "run.json")
         ),
+    ),
+    "prepare-clips": Job(
+        lambda m: ["prepare-clips", json.dumps(PREPARED), f"--data-path={m / 'train.csv'}", "--output=out/p.tar"],
+        ("out/p.tar", "out/p.run.json"),
     ),
     "encode-latents": Job(
         lambda m: ["encode-latents", *_table(m), f"--spatial={m / 'spatial'}", "--output=out/l.safetensors"],

@@ -31,6 +31,7 @@ from video_vae.data.sources import collect
 from video_vae.data.video import probe, read_clip, read_frames
 from video_vae.errors import UserError
 from video_vae.files import absence
+from video_vae.init_project import held_out
 from video_vae.tar_members import open_bytes, read_index
 from video_vae.training.datasets import PixelSource
 from video_vae.training.plan import Window
@@ -237,3 +238,9 @@ def test_tables_and_commands_name_members(videos: Path, tmp_path: Path) -> None:
     root = Data(root=str(shards)).root
     assert not collect([str(shards / "00001.tar")], root=root).rejected
     assert collect([str(shards / "00001.tar")], root=videos).rejected[0].reason == "outside"
+
+
+def test_a_single_shard_is_held_out_by_source(videos: Path, tmp_path: Path) -> None:
+    """Unlike a single video, of which pieces are held out."""
+    shard = write_shard(tmp_path / "a.tar", sample(videos, "one", "one.mp4"))
+    assert held_out([shard]) == {"test_fraction": 0.2} != held_out([videos / "one.mp4"])

@@ -57,6 +57,7 @@ def test_nothing_after_a_finished_run(done: Checkout) -> None:
         ({"report": {"title": "Other"}}, 1, {**REPORT, "all": 1}),
         ({"latents": {"shards": 3}}, 3, FROM_LATENTS | {"cache_latents": 3}),
         ({"data": {"min_frames": 5}}, 4, FROM_DATA),
+        ({"data": {"prepare": "h264", "prepare_shards": 3}}, 4, FROM_STAGE_3 | {"prepare_clips": 3}),
         ({"experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}}}, 4, FROM_STAGE_3),
         ({"experiments": {"short": {"evaluation": {"bootstrap": 10}}}}, 2, ALL_SCORES),
     ],

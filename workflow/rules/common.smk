@@ -42,6 +42,8 @@ if not MODULE or merged():
     KEPT = None if workflow.output_settings.dryrun else Path(".snakemake", "video-vae")
     os.environ.update(config_variables(CONFIG_FILES, GIVEN, KEPT))
 
+PREPARING = {name: run for name, run in reversed(RUNS.items()) if run.data.prepare != "none"}
+PREPARED = {slices.prepared_fingerprint(run): name for name, run in PREPARING.items()}
 LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
 
 
@@ -106,6 +108,13 @@ def latent_files(experiment):
     return [f"{folder}/shard_{shard}.safetensors" for shard in range(run.latents.shards)]
 
 
+def prepared_files(experiment):
+    """List the shards of a run's prepared clips."""
+    run = RUNS[experiment]
+    folder = f"results/prepared/{slices.prepared_fingerprint(run)}"
+    return [f"{folder}/shard_{shard}.tar" for shard in range(run.data.prepare_shards)]
+
+
 def stage_model(experiment, stage):
     """Name the folder of a stage's weights, which may be another run's."""
     return f"results/{runs.stage_owner(RUNS, experiment, stage)}/{stage}/model"
@@ -123,6 +132,7 @@ def stage_inputs(stage):
             "test": data_file(name, "test"),
             "spatial": spatial_files(name),
             "latents": latent_files(name) if slices.uses_cache(run, stage) else [],
+            "prepared": prepared_files(name) if slices.uses_prepared(run, stage) else [],
             "init": stage_model(name, before) if before else [],
             "lpips": "resources/lpips/vgg.safetensors" if slices.needs_perceptual(run, stage) else [],
         }
@@ -134,6 +144,7 @@ def stage_options(wildcards, input):
     """Write the options of a stage's training that name its inputs."""
     return options(
         latents=list(input.latents),
+        prepared=list(input.prepared),
         spatial=spatial_given(wildcards.experiment, input),
         init_from=input.init,
         lpips=str(input.lpips) and os.path.dirname(str(input.lpips)),

@@ -54,6 +54,29 @@ rule train_spatial:
         )
 
 
+rule prepare_clips:
+    input:
+        settings="results/settings/prepare_clips_{fingerprint}.json",
+        train=lambda wildcards: data_file(PREPARED[wildcards.fingerprint], "train"),
+    output:
+        clips="results/prepared/{fingerprint}/shard_{shard}.tar",
+    log:
+        "logs/prepared/{fingerprint}/shard_{shard}.log",
+    benchmark:
+        "results/benchmarks/prepared/{fingerprint}/shard_{shard}.tsv"
+    conda:
+        "../../envs/video-vae.yaml"
+    threads: 16
+    params:
+        shards=lambda wildcards: RUNS[PREPARED[wildcards.fingerprint]].data.prepare_shards,
+        folders=lambda wildcards, output: os.path.dirname(os.path.dirname(output.clips)),
+    shell:
+        python(
+            "-m video_vae prepare-clips {input.settings} --data-path {input.train} --workers {threads}"
+            " --shard {wildcards.shard} --shards {params.shards} --reuse {params.folders} --output {output.clips}"
+        )
+
+
 rule cache_latents:
     input:
         settings="results/settings/cache_latents_{fingerprint}.json",

@@ -121,6 +121,10 @@ class Data(Settings):
     """Reject videos and segments with fewer frames than this, counted after `fps` and `frame_interval`."""
     min_size: Count = 64
     """Reject videos and images whose shorter side is smaller than this, in pixels."""
+    prepare: Literal["none", "h264", "lossless"] = "none"
+    """Decode each training video once, and train on pixels from copies at the size that is seen; scores do not."""
+    prepare_shards: Jobs = 1
+    """Number of parallel jobs that prepare clips."""
     max_failed_share: Share = 0.05
     """Stop a training when more than this share of the drawn clips could not be decoded."""
     split: Split = Split()

@@ -25,7 +25,11 @@ LISTING = frozenset({"sources", "columns", "root", "packages", "archived", "deco
 LISTING |= {"min_size", "split", "max_failed_share"}
 AUGMENTATION = ("data.crop", "data.scales", "data.flip")
 """What training alone sees otherwise: read by the stages, and by the cache of what they train on."""
-VIEW = tuple(f"data.{name}" for name in Data.model_fields if name not in LISTING and f"data.{name}" not in AUGMENTATION)
+PREPARING = ("data.prepare", "data.prepare_shards")
+"""How training reads pixels: no job reads it but the preparing of clips, and stages that train on them."""
+VIEW = tuple(
+    key for name in Data.model_fields if name not in LISTING and (key := f"data.{name}") not in AUGMENTATION + PREPARING
+)
 """How frames are seen: read by every job that decodes or stands for frames."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
 PRETRAINED = ("model.pretrained", "model.subfolder", "model.sha256")
@@ -153,9 +157,26 @@ def latents_fingerprint(config: Config) -> str:
     return fingerprint([data_slice(config), spatial_slice(config), latents_slice(config), config.latents.shards])
 
 
+def prepare_slice(config: Config) -> Slice:
+    """What preparing clips reads."""
+    parts = AUGMENTATION[:2] if config.data.crop == "random" else AUGMENTATION[:1]
+    return pick(config, [*VIEW, *parts, "data.prepare"])
+
+
+def prepared_fingerprint(config: Config) -> str:
+    """Name a set of prepared clips by all that shapes it: clips, what is seen of them, format, number of shards."""
+    return fingerprint([data_slice(config), prepare_slice(config), config.data.prepare_shards])
+
+
+def uses_prepared(config: Config, stage: StageName) -> bool:
+    """Tell whether a stage trains on prepared clips."""
+    return config.data.prepare != "none" and not uses_cache(config, stage)
+
+
 def stage_slice(config: Config, stage: StageName) -> Slice:
     """What training a stage reads."""
-    own = ("spatial.sample", *NET, f"stages.{stage}", "seed")
+    own = ["spatial.sample", *NET, f"stages.{stage}", "seed"]
+    own += ["data.prepare"] if uses_prepared(config, stage) else []
     return pick(config, [*VIEW, *_augmentation(config), "data.max_failed_share", *SPATIAL_SOURCE, *own])
 
 

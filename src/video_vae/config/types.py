@@ -28,7 +28,7 @@ VMAF_MIN_SIDE = 192
 sixteenth of them."""
 MIN = 1e-12
 """Smallest number that must not be zero."""
-RESERVED = frozenset({"benchmarks", "latents", "settings"})
+RESERVED = frozenset({"benchmarks", "latents", "prepared", "settings"})
 """Folders of `results` that no run may be named after."""
 TEXT_LENGTH = 4096
 PACKAGE_FILES = "files.json"

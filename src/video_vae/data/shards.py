@@ -9,7 +9,7 @@ from pathlib import Path
 from video_vae.data.candidates import Candidate, Rejected
 from video_vae.data.images import UNREAD_SUFFIXES
 from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from video_vae.tar_members import MARK, TarProblem, learn, read_index
+from video_vae.tar_members import MARK, TarProblem, learn, read_index, read_member
 
 _MEDIA = IMAGE_SUFFIXES | VIDEO_SUFFIXES | set(UNREAD_SUFFIXES)
 _CAPTION_BYTES = 1 << 20
@@ -60,20 +60,17 @@ def _key(name: str) -> str:
 
 def _caption(shard: Path, key: str, members: Mapping[str, tuple[int, int]]) -> str:
     """Read a sample's caption: its text file, or what its JSON has under `caption`; empty where it has none."""
-    text = _read(shard, members.get(f"{key}.txt"))
+    text = _read(shard, f"{key}.txt", members)
     if text.strip():
         return " ".join(text.split())
     try:
-        said = json.loads(_read(shard, members.get(f"{key}.json")) or "{}")
+        said = json.loads(_read(shard, f"{key}.json", members) or "{}")
     except ValueError:
         return ""
     caption = said.get("caption") if isinstance(said, dict) else None
     return " ".join(caption.split()) if isinstance(caption, str) else ""
 
 
-def _read(shard: Path, place: tuple[int, int] | None) -> str:
-    if place is None or place[1] > _CAPTION_BYTES:
-        return ""
-    with shard.open("rb") as stream:
-        stream.seek(place[0])
-        return stream.read(place[1]).decode(errors="replace")
+def _read(shard: Path, name: str, members: Mapping[str, tuple[int, int]]) -> str:
+    fits = name in members and members[name][1] <= _CAPTION_BYTES
+    return read_member(shard, name).decode(errors="replace") if fits else ""

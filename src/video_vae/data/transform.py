@@ -37,6 +37,22 @@ def look(frames: Frames, resolution: tuple[int, int], view: View) -> Frames:
     return seen[:, :, ::-1] if view.flip else seen
 
 
+def resized_look(frames: Frames, shape: tuple[int, int], resolution: tuple[int, int], view: View) -> Frames:
+    """See frames that were resized before as `look` sees those of their first height and width, `shape`.
+
+    Exactly so where they have the size that the view enlarges them to, else after being resized twice.
+    """
+    size = covering(shape, resolution, view.zoom)
+    seen = _resize(frames, size, corner(size, resolution, view.place), resolution)
+    return seen[:, :, ::-1] if view.flip else seen
+
+
+def cover(frames: Frames, resolution: tuple[int, int], zoom: float) -> Frames:
+    """Resize as `resize_crop` does, and crop nothing: uint8 (T,H',W',3)."""
+    size = covering(frames.shape[1:3], resolution, zoom)
+    return _resize(frames, size, (0, 0), size)
+
+
 def whole(frames: Frames, resolution: tuple[int, int], zoom: float) -> Frames:
     """Resize as `resize_crop` does, and crop no more than the sides need to be multiples of 8: uint8 (T,H',W',3)."""
     size = covering(frames.shape[1:3], resolution, zoom)

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_vae.config import Columns, Config, load_config
+from video_vae.config import Config, load_config
 from video_vae.data.content import raise_if_source_missing
 from video_vae.data.identity import is_content_id
-from video_vae.data.open_table import read_table
+from video_vae.data.kept import keep
 from video_vae.data.probed import FORMAT as PROBED_FORMAT
 from video_vae.data.sampling import Sampling
+from video_vae.data.sharding import content_of, shard_clips
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, look, to_tensor, whole
 from video_vae.data.video import MediaError, iterate_clip
@@ -30,7 +31,7 @@ from video_vae.errors import UserError
 from video_vae.files import atomic_path, remove_written
 from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.latents.cache import CHANNELS, NOTE, entry, write_latents
-from video_vae.latents.reuse import PARTS, keep, take_over
+from video_vae.latents.reuse import PARTS, take_over
 from video_vae.models.frames import frames_at_once
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, run_record, write_json_atomic
@@ -141,32 +142,6 @@ def run(args: argparse.Namespace) -> None:
     keep(args.output)
 
 
-def shard_clips(tables: list[Path], shard: int, shards: int, columns: Columns | None = None) -> list[Clip]:
-    """Take a shard's clips of the tables; a clip in two tables counts once.
-
-    A clip's content says in which shard it is: clips that are added leave the others where they are.
-
-    Raises:
-        UserError: if there is no such shard, or one name stands for different clips.
-    """
-    if not 0 <= shard < shards:
-        raise UserError(f"--shard {shard} of --shards {shards}: shards count from 0 to {shards - 1}")
-    clips: dict[str, Clip] = {}
-    for clip in (clip for table in tables for clip in read_table(table, columns)):
-        known = clips.setdefault(clip.clip_id, clip)
-        if (known.source_id, known.start_frame, known.num_frames) != (
-            clip.source_id,
-            clip.start_frame,
-            clip.num_frames,
-        ):
-            raise UserError(f"clip_id {clip.clip_id} stands for different clips in {', '.join(map(str, tables))}")
-    return [clip for clip in clips.values() if int(fingerprint(_content(clip)), 16) % shards == shard]
-
-
-def _content(clip: Clip) -> list[Any]:
-    return [clip.source_id, clip.start_frame, clip.num_frames]
-
-
 def _load(config: Config, folder: Path | None, device: torch.device) -> _Encoder:
     net: Any = load_spatial(config.spatial, folder)
     net.eval().requires_grad_(False)
@@ -224,7 +199,7 @@ def _encode_part(clip: Clip, view: View | None, encoder: _Encoder, part: Path, b
 def _key(clip: Clip, view: View | None, encoder: _Encoder) -> str:
     """Identify what is cached of a clip: by content, by settings, and by how this version reads files."""
     seen = [] if view is None else [str(view)]
-    return fingerprint([encoder.settings, *_content(clip), clip.kind, PROBED_FORMAT, *seen])
+    return fingerprint([encoder.settings, *content_of(clip), clip.kind, PROBED_FORMAT, *seen])
 
 
 def _part(clip: Clip, view: View | None, encoder: _Encoder, output: Path) -> Path:

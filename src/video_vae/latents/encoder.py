@@ -19,13 +19,13 @@ from video_vae.config import Config, load_config
 from video_vae.data.content import raise_if_source_missing
 from video_vae.data.prefetch import prefetched
 from video_vae.data.sampling import Sampling
+from video_vae.data.sharding import shard_clips
 from video_vae.data.table import Clip, beside
 from video_vae.data.transform import Frames, pad_to_multiple, resize_crop, to_tensor
 from video_vae.data.video import MediaError, iterate_clip
 from video_vae.distributed.device import pick_device
 from video_vae.errors import UserError
 from video_vae.foreign import RECORD_TRAITS, check_places
-from video_vae.latents.cache_writer import shard_clips
 from video_vae.latents.video_shards import (
     COLUMNS,
     INDEX,

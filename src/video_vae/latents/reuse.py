@@ -1,46 +1,30 @@
 """Take what earlier latent caches hold of the same clips and settings, so that only new clips are encoded.
 
-A finished cache file has a second name beside it (a hard link, which takes no space): a workflow removes the file
-before it is made again, and the other name keeps what it held. Rows are compared with their checksums.
+Rows are compared with their checksums.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from video_vae.data.kept import earlier_shards
 from video_vae.files import atomic_path
 from video_vae.latents.cache import CHECKSUMS, FORMAT, NOTE
 
 log = logging.getLogger(__name__)
 
-KEPT = ".kept"
-"""How the second name of a cache file ends; it begins with a dot."""
 PARTS = "parts"
 """Entry of a file's note: what identifies each of its tensors by content and settings, by their names."""
 ROWS = 64
 """Rows copied at once."""
-
-
-def kept_name(output: Path) -> Path:
-    """Return the second name of a cache file."""
-    return output.with_name(f".{output.name}{KEPT}")
-
-
-def keep(output: Path) -> None:
-    """Give a finished cache file its second name; where the file system has no hard links there is none."""
-    name = kept_name(output)
-    with suppress(OSError):
-        name.unlink(missing_ok=True)
-        os.link(output, name)
 
 
 def take_over(wanted: Mapping[str, Path], output: Path, folder: Path | None) -> int:
@@ -53,7 +37,7 @@ def take_over(wanted: Mapping[str, Path], output: Path, folder: Path | None) -> 
     """
     missing = {key: part for key, part in wanted.items() if not part.exists()}
     taken = 0
-    for file in _caches(output, folder):
+    for file in earlier_shards(output, folder):
         if not missing:
             break
         try:
@@ -61,14 +45,6 @@ def take_over(wanted: Mapping[str, Path], output: Path, folder: Path | None) -> 
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             log.info("%s is skipped: %s", file, " ".join(str(error).split()))
     return taken
-
-
-def _caches(output: Path, folder: Path | None) -> Iterator[Path]:
-    """Yield the files that may hold something, the nearest first."""
-    near = [output, kept_name(output)]
-    further = [] if folder is None else sorted(folder.glob("*/*.safetensors*"))
-    named = (file for file in further if not file.name.startswith(".") or file.name.endswith(KEPT))
-    yield from (file for file in dict.fromkeys([*near, *named]) if file.is_file())
 
 
 def _copy(file: Path, missing: dict[str, Path]) -> int:

@@ -22,8 +22,17 @@ def key_facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
         "PyTorch": [(record.get("packages") or {}).get("torch") for record in records],
         "System": [(record.get("hardware") or {}).get("system") for record in records],
     }
+    facts["Trained on"] = [_trained_on(record.get("prepared")) for record in records]
     said = {label: dict.fromkeys(str(value) for value in facts[label] if value not in (None, "")) for label in facts}
     return [(label, "; ".join(values)) for label, values in said.items() if values]
+
+
+def _trained_on(prepared: Mapping[str, Any] | None) -> str:
+    """Say what a training saw in place of the clips."""
+    if not prepared:
+        return ""
+    exact = "exact" if prepared["psnr"] is None else f"{prepared['psnr']} dB"
+    return f"clips prepared as {prepared['prepare']} ({exact}); scores are of the clips themselves"
 
 
 def checks(conditions: Sequence[Run]) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from video_vae.config import load_merged
+from video_vae.config.types import RESERVED
 from video_vae.errors import UserError
 from video_vae.files import lexical
 from video_vae.status.jobs import read_workflow
@@ -84,7 +85,7 @@ def _plan(outdated: Outdated, results: Path, minutes: float) -> Removal:
     if kept:
         return Removal(outdated=outdated, kept=kept)
     inner = outdated.path.relative_to(results)
-    whole = len(inner.parts) == 1 or inner.parts[0] == "latents"
+    whole = len(inner.parts) == 1 or inner.parts[0] in RESERVED
     folders = (outdated.path, *([results / "benchmarks" / inner] if whole else []))
     files = frozenset[Path]().union(*(written_files(folder, lexical(results).parent) for folder in folders))
     foreign = tuple(path for folder in folders for path in files_below(folder) if path not in files)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from video_vae.config import STAGES, Config, StageName, load_merged, parse_config
 from video_vae.config.runs import Runs, data_owner, resolve, stage_owner
-from video_vae.config.slices import Slice, data_slice, latents_fingerprint, stage_slice, uses_cache
+from video_vae.config.slices import (
+    Slice,
+    data_slice,
+    latents_fingerprint,
+    prepared_fingerprint,
+    stage_slice,
+    uses_cache,
+    uses_prepared,
+)
 from video_vae.config.types import RESERVED
 from video_vae.errors import UserError
 from video_vae.files import lexical
@@ -102,14 +110,25 @@ def _record(folder: Path) -> Record | None:
 
 
 def _caches(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:
-    """Find caches of other settings; they stay while one that is to be made may take clips from them."""
+    """Find latents and prepared clips of other settings."""
     configs = [run for runs in all_runs for run in runs.values()]
-    made = {latents_fingerprint(run): any(uses_cache(run, stage) for stage in STAGES) for run in configs}
-    coming = [name for name, used in made.items() if used and not any((results / "latents" / name).glob("*.run.json"))]
-    unsure = f"latents/{coming[0]}, which is still to be made, takes clips from it" if coming else ""
-    for folder in _folders(results / "latents"):
+    latents = {latents_fingerprint(run): any(uses_cache(run, stage) for stage in STAGES) for run in configs}
+    yield from _unnamed(results / "latents", latents, "latents of other settings")
+    prepared = [(prepared_fingerprint(run), run) for run in configs if run.data.prepare != "none"]
+    used = {name: any(uses_prepared(run, stage) for stage in STAGES) for name, run in prepared}
+    yield from _unnamed(results / "prepared", used, "prepared clips of other settings")
+
+
+def _unnamed(parent: Path, made: Mapping[str, bool], what: str) -> Iterator[Outdated]:
+    """Find folders that no config names; they stay while one that is to be made may take clips from them.
+
+    `made` tells of each folder that a config names whether any stage reads it.
+    """
+    coming = [name for name, used in made.items() if used and not any((parent / name).glob("*.run.json"))]
+    unsure = f"{parent.name}/{coming[0]}, which is still to be made, takes clips from it" if coming else ""
+    for folder in _folders(parent):
         if folder.name not in made and FINGERPRINT.fullmatch(folder.name):
-            yield Outdated(path=folder, what="latents of other settings", unsure=unsure)
+            yield Outdated(path=folder, what=what, unsure=unsure)
 
 
 def _states(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:

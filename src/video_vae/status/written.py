@@ -19,7 +19,7 @@ BESIDE = re.compile(
     state/[^/]+/[0-9a-f]{16}/(lock | log\.jsonl | profile-\d{9,}\.json | step-\d{9,}/state\.(json|safetensors))
     | stage\d/tensorboard/events\.out\.tfevents\.[^/]+
     | data/files\.jsonl
-    | \.shard_\d+\.safetensors\.kept
+    | \.shard_\d+\.(safetensors|tar)\.kept
     """
 )
 """What jobs leave in the folder of a run and no record names."""

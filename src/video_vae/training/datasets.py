@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from video_vae.data.prepared import PreparedClips
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import look, to_tensor
@@ -48,22 +49,31 @@ class PixelSource:
         resolution: height and width, in pixels.
         sampling: which frames are taken.
         zoom: enlargement of the middle of the frame, where a window has no view of its own.
+        prepared: the videos as they were prepared; None decodes the clips themselves.
     """
 
     latents = False
 
     def __init__(
-        self, clips: Sequence[Clip], resolution: tuple[int, int], sampling: Sampling, zoom: float = 1.0
+        self,
+        clips: Sequence[Clip],
+        resolution: tuple[int, int],
+        sampling: Sampling,
+        zoom: float = 1.0,
+        prepared: PreparedClips | None = None,
     ) -> None:
         self.clips = clips
         self.resolution = resolution
         self.zoom = zoom
         self.sampling = sampling
+        self.prepared = prepared
         self.frames = [sampling.count(clip) for clip in clips]
 
     def read(self, window: Window) -> Tensor:
         """Decode a window: float32 (3,T,H,W) in [-1,1]."""
         clip = self.clips[window.row]
+        if self.prepared is not None and clip.kind == "video":
+            return to_tensor(self.prepared.read(clip, window.start, window.length, window.view))
         frames = read_clip(clip, self.sampling.indices(clip)[window.start : window.start + window.length])
         return to_tensor(look(frames, self.resolution, window.view or View(zoom=self.zoom)))
 

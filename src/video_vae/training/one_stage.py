@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
         train=args.data_path,
         valid=args.valid_path,
         latents=args.latents,
+        prepared=args.prepared,
         spatial=args.spatial,
         lpips=args.lpips,
         init_from=args.init_from,
@@ -115,4 +116,6 @@ def _record(
     )
     if setup.facts["cached_latents"]:
         record["inputs"] |= {f"latents_{number}": recorded(path) for number, path in enumerate(inputs.latents)}
+    if setup.facts["prepared"]:
+        record["inputs"] |= {f"prepared_{number}": recorded(path) for number, path in enumerate(inputs.prepared)}
     return record

@@ -12,6 +12,7 @@ import torch
 
 from video_vae.config import Columns, Config, Data, Stage, StageName
 from video_vae.data.open_table import read_table
+from video_vae.data.prepared import PreparedClips, settings_of
 from video_vae.data.sampling import Sampling
 from video_vae.data.split import neighbours_warning, not_held_out_by_source
 from video_vae.data.table import Clip
@@ -66,6 +67,8 @@ class Inputs:
     """Table of the held-out clips; the `test` rows of `train` where it is not given."""
     latents: Sequence[Path] = ()
     """Files of the latent cache."""
+    prepared: Sequence[Path] = ()
+    """Shards of prepared clips."""
     spatial: Path | None = None
     """Folder of the spatial VAE, for a stage that starts from nothing."""
     lpips: Path | None = None
@@ -98,7 +101,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     cache = _cache(config, stage, inputs, vae)
     if ranks.is_main:
         _warn_of_enlarged(train, config.data)
-    source = _source(train, cache, config)
+    source = _source(train, cache, _prepared(config, cache, inputs, train), config)
     videos = [clip.kind == "video" for clip in train]
     plan = StagePlan(seed=config.seed, name=name, stage=stage, frames=source.frames, videos=videos, data=config.data)
     steps = steps_of(stage, len(train))
@@ -173,10 +176,24 @@ def _cache(config: Config, stage: Stage, inputs: Inputs, vae: VideoAutoencoderKL
     )
 
 
-def _source(clips: Sequence[Clip], cache: LatentCache | None, config: Config) -> Source:
+def _prepared(config: Config, cache: LatentCache | None, inputs: Inputs, train: Sequence[Clip]) -> PreparedClips | None:
+    """Open the prepared clips of a stage that reads pixels."""
+    if cache is not None or config.data.prepare == "none":
+        return None
+    if not inputs.prepared:
+        raise UserError(
+            f"data.prepare is {config.data.prepare} and no prepared clips were given; make them by `video-vae "
+            "prepare-clips` and name the shards by --prepared, or set it to none"
+        )
+    prepared = PreparedClips(inputs.prepared, config.data)
+    prepared.check_holds(train)
+    return prepared
+
+
+def _source(clips: Sequence[Clip], cache: LatentCache | None, prepared: PreparedClips | None, config: Config) -> Source:
     if cache is not None:
         return LatentSource(clips, cache)
-    return PixelSource(clips, config.data.resolution, Sampling.of(config.data), config.data.zoom)
+    return PixelSource(clips, config.data.resolution, Sampling.of(config.data), config.data.zoom, prepared)
 
 
 def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | None:
@@ -199,8 +216,8 @@ def _validator(
     known = (
         centre and cache is not None and all(clip.clip_id in cache or clip.clip_id in cache.failed for clip in valid)
     )
-    source = _source(valid, cache if known else None, config)
-    pixels = _source(valid, None, config)
+    source = _source(valid, cache if known else None, None, config)
+    pixels = _source(valid, None, None, config)
     return Validator(
         loss=loss,
         source=source,
@@ -226,6 +243,7 @@ def _identity(
             config.data.zoom,
             *Sampling.of(config.data).identity(),
             *_views(config.data),
+            *([] if cache is not None or config.data.prepare == "none" else [settings_of(config.data)]),
         ],
         "clips": [[clip.clip_id, clip.source_id, clip.start_frame, clip.num_frames, clip.kind] for clip in train],
         "net": fresh if inputs.init_from is None else sha256_path(inputs.init_from),
@@ -265,6 +283,15 @@ def _warn_of_enlarged(clips: Sequence[Clip], data: Data) -> None:
         )
 
 
+def _read_as(source: Source) -> dict[str, Any] | None:
+    """Say which prepared clips a training sees, and how near they are to the clips; None where it sees the clips."""
+    prepared = source.prepared if isinstance(source, PixelSource) else None
+    if prepared is None:
+        return None
+    decibels = prepared.decibels
+    return {"prepare": prepared.kind, "psnr": round(sum(decibels) / len(decibels), 2) if decibels else None}
+
+
 def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], cache: LatentCache | None) -> dict[str, Any]:
     trained = task.loss.trained()
     epochs = epochs_of(task.stage, task.steps, len(train))
@@ -285,6 +312,7 @@ def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], cache: Late
         "held_out_clips": len(valid),
         "not_held_out_by_source": len(not_held_out_by_source(train, valid)),
         "cached_latents": cache is not None,
+        "prepared": _read_as(task.source),
         "parameters": sum(value.numel() for value in task.loss.vae.parameters()),
         "trained_parameters": sum(value.numel() for value in trained.values()),
     }

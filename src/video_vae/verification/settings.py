@@ -25,6 +25,7 @@ _SLICERS: Mapping[str, Callable[[Config, Record], slices.Slice]] = {
     "start-model": lambda config, _: slices.start_slice(config),
     "train-spatial": lambda config, _: slices.spatial_slice(config),
     "encode-latents": lambda config, _: slices.latents_slice(config),
+    "prepare-clips": lambda config, _: slices.prepare_slice(config),
     "encode": lambda config, _: slices.video_latents_slice(config),
     "train": lambda config, record: slices.stage_slice(config, record.values["stage"]),
     "reconstruct": lambda config, record: _reconstruction(config, record),
