@@ -136,7 +136,7 @@ def test_stages_on_pixels_train_on_prepared_clips_and_scores_look_at_the_clips(c
     assert records["stage1"]["prepared"] is None and records["stage3"]["prepared"]["prepare"] == "h264"
     assert records["stage3"]["prepared"]["psnr"] > 25
     page = (checkout / "reports" / "report.html").read_text(encoding="utf-8")
-    assert "clips prepared as h264" in page and "anew by scikit-image" in page
+    assert "clips prepared as h264" in page and "again by scikit-image" in page
 
 
 def test_logs_hold_each_step_once(checkout: Path) -> None:
