@@ -39,7 +39,6 @@ WORDS: dict[str, str] = {
     r"[Pp]atience\b": "say `timeout`",
     r"\bblown[ -]up\b": "say `inflated`",
     r"\banew\b": "say `again`",
-    r"\bby chance\b": "say `at random`",
     r"\b(?:mend|mends|mended|mending)\b": "say `fix`",
     r"\bwithout a word\b": "say `silently`",
     r"\bpassed over\b": "say `skipped`",

@@ -19,7 +19,7 @@ class Stage(Settings):
     steps: Count | None = None
     """Optimizer steps; give either this or `epochs`."""
     epochs: Positive | None = None
-    """Passes over the training clips, turned into steps for the CSV at hand."""
+    """Passes over the training clips, turned into steps for the given CSV."""
     global_batch: Count = 8
     """Clips per optimizer step, over all ranks (the paper: one per GPU)."""
     micro_batch: Count = 1

@@ -1,4 +1,4 @@
-"""Optical flow for FloLPIPS: PWC-Net or RAFT where their weights are at hand, OpenCV's DIS otherwise."""
+"""Optical flow for FloLPIPS: PWC-Net or RAFT where their weights are given, OpenCV's DIS otherwise."""
 
 from __future__ import annotations
 

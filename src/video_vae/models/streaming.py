@@ -27,7 +27,7 @@ def in_groups(chunks: Iterable[Tensor], padding: int, group: int) -> Iterator[Te
 
 
 def total_frames(chunks: Iterable[Tensor], num_frames: int | None) -> int:
-    """Return the number of frames of a stream: as given, or counted where all chunks are at hand.
+    """Return the number of frames of a stream: as given, or counted where all chunks are there.
 
     Raises:
         ValueError: if it is not given and the chunks come from an iterator; where zeros go in front depends on it.

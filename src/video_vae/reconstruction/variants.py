@@ -180,7 +180,7 @@ def regroup(pieces: Iterator[Frames], length: int | None, *, first: int | None =
     rest: list[Frames] = []  # at most one piece: what lies beyond the end of the group
 
     def fill() -> bool:
-        """Make sure that a piece is at hand; tell whether one is."""
+        """Read a piece where none is buffered; tell whether there is one."""
         piece = None if rest else next(pieces, None)
         if piece is not None:
             rest.append(piece)

@@ -1,4 +1,4 @@
-"""Draw a graph of rules from Snakemake's dot text, in layers, where no graphviz is at hand."""
+"""Draw a graph of rules from Snakemake's dot text, in layers, without graphviz."""
 
 from __future__ import annotations
 

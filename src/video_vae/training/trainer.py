@@ -43,7 +43,7 @@ READ_AHEAD = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One stage on the data at hand."""
+    """One stage on given data."""
 
     name: str
     stage: Stage

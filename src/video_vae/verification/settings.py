@@ -95,7 +95,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def code_differences(records: Iterable[Record]) -> Iterator[str]:
-    """Name the versions of this package that made some records and are not the one at hand."""
+    """Name the versions of this package that made some records and differ from this one."""
     now = code_record()
     for then, made in _grouped(records, lambda record: record.values.get("code", {}).get("sources")).items():
         if then != now["sources"]:
