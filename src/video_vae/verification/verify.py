@@ -3,8 +3,8 @@
 Every job leaves a record of what it read and wrote, with hashes. From RESULT (results/metrics.csv, or any other file
 that a job wrote) the records lead back to the clips. All files on the way are hashed again, the settings of every job
 are compared with the config of the newest one as its files are today, the sources of this package and the versions of
-others with the installed ones. One line for each thing that differs; exit status 0 where nothing does, 1 otherwise. Needs no
-torch.
+others with the installed ones. One line for each thing that differs; exit status 0 where nothing does, 1 otherwise.
+Needs no torch.
 """
 
 from __future__ import annotations
