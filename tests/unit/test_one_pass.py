@@ -79,7 +79,7 @@ def test_pieces_are_the_frames_of_one_pass(video: Path, work: Work) -> None:
     assert np.array_equal(np.concatenate(pieces), decode_in_order(video))
 
 
-def test_encoding_latents_is_one_pass(video: Path, work: Work) -> None:
+def test_encoding_latents_is_one_pass_for_all_views(video: Path, work: Work, tmp_path: Path) -> None:
     def encode(pixels: torch.Tensor) -> Any:
         moments = pixels[:, :1, ::8, ::8].repeat(1, 8, 1, 1)
         return SimpleNamespace(latent_dist=SimpleNamespace(parameters=moments))
@@ -88,10 +88,13 @@ def test_encoding_latents_is_one_pass(video: Path, work: Work) -> None:
         net=SimpleNamespace(encode=encode),
         device=torch.device("cpu"),
         sampling=Sampling(),
-        settings={"resolution": [48, 64], "zoom": 1.0, "dtype": "float16"},
+        settings={"resolution": [48, 64], "dtype": "float16", "crop": "random", "scales": [1.0, 1.5], "flip": True},
     )
-    assert sum(len(part) for part in encoder.moments(make_clip(video, FRAMES), None)) == FRAMES
+    written: list[Any] = []
+    bar = SimpleNamespace(update=written.append, skip=lambda _: pytest.fail("there is nothing yet"))
+    cache_writer._encode_clip(make_clip(video, FRAMES), encoder, tmp_path / "shard.safetensors", bar)
     work.assert_one_pass()
+    assert sum(written) == 4 * FRAMES and len(list(tmp_path.rglob("*.*"))) == 5
 
 
 def test_measuring_latents_is_one_pass(video: Path, work: Work) -> None:

@@ -263,4 +263,4 @@ def _held(shard: Path, missing: Mapping[str, Path]) -> Iterator[tuple[dict[str, 
                 if hashlib.sha256(content).hexdigest() == entry["sha256"]:
                     yield entry, content
     except (UserError, OSError, KeyError, TypeError) as error:
-        log.info("%s is passed over: %s", shard, " ".join(str(error).split()))
+        log.info("%s is skipped: %s", shard, " ".join(str(error).split()))

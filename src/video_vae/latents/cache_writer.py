@@ -6,7 +6,8 @@ import argparse
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,24 +74,26 @@ class _Encoder:
         height, width = self.size(clip, view)
         return (self.sampling.count(clip), CHANNELS, height // 8, width // 8)
 
-    def moments(self, clip: Clip, view: View | None) -> Iterator[np.ndarray]:
-        """Encode a clip a few frames at a time: arrays (t,8,h,w) in the cache's number format.
+    def moments(self, clip: Clip, views: Sequence[View | None]) -> Iterator[tuple[View | None, np.ndarray]]:
+        """Encode a clip a few frames at a time, decoded once for all views: arrays (t,8,h,w) in the cache's format.
 
         Raises:
             MediaError: if a frame cannot be decoded, or its moments do not fit the number format.
         """
-        size = self.size(clip, view)
-        batch = frames_at_once(self.device, size[0] * size[1])
         for decoded in iterate_clip(clip, self.sampling.indices(clip), DECODE_FRAMES):
-            frames = self._seen(decoded, view)
-            if frames.shape[1:3] != size:
-                raise MediaError("unreadable", f"frames of {frames.shape[1:3]} where the table says {size}")
-            pixels = to_tensor(frames).transpose(0, 1)
-            for part in pixels.split(batch):
-                moments = self._encode(part).astype(self.settings["dtype"])
-                if not np.isfinite(moments).all():
-                    raise MediaError("unreadable", f"its latents are not finite as {self.settings['dtype']}")
-                yield moments
+            for view in views:
+                yield from ((view, moments) for moments in self._moments(decoded, view, self.size(clip, view)))
+
+    def _moments(self, decoded: Frames, view: View | None, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        frames = self._seen(decoded, view)
+        if frames.shape[1:3] != size:
+            raise MediaError("unreadable", f"frames of {frames.shape[1:3]} where the table says {size}")
+        pixels = to_tensor(frames).transpose(0, 1)
+        for part in pixels.split(frames_at_once(self.device, size[0] * size[1])):
+            moments = self._encode(part).astype(self.settings["dtype"])
+            if not np.isfinite(moments).all():
+                raise MediaError("unreadable", f"its latents are not finite as {self.settings['dtype']}")
+            yield moments
 
     def _seen(self, frames: Frames, view: View | None) -> Frames:
         resolution = (self.settings["resolution"][0], self.settings["resolution"][1])
@@ -176,8 +179,7 @@ def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path, reuse: Path 
     with progress(total=total, desc="encode latents", unit="frames") as bar:
         for clip in clips:
             try:
-                for view in encoder.views():
-                    _encode_part(clip, view, encoder, _part(clip, view, encoder, output), bar)
+                _encode_clip(clip, encoder, output, bar)
             except MediaError as error:
                 raise_if_source_missing(clip, error)
                 failed[clip.clip_id] = str(error)
@@ -185,14 +187,23 @@ def _encode_all(clips: list[Clip], encoder: _Encoder, output: Path, reuse: Path 
     return failed
 
 
-def _encode_part(clip: Clip, view: View | None, encoder: _Encoder, part: Path, bar: Any) -> None:
-    size = int(np.prod(encoder.shape(clip, view))) * np.dtype(encoder.settings["dtype"]).itemsize
-    if part.exists() and part.stat().st_size == size:
-        bar.skip(encoder.sampling.count(clip))
+def _encode_clip(clip: Clip, encoder: _Encoder, output: Path, bar: Any) -> None:
+    """Write the parts of a clip that are not there yet, one per view."""
+    missing: dict[View | None, Path] = {}
+    for view in encoder.views():
+        part = _part(clip, view, encoder, output)
+        size = int(np.prod(encoder.shape(clip, view))) * np.dtype(encoder.settings["dtype"]).itemsize
+        if part.exists() and part.stat().st_size == size:
+            bar.skip(encoder.sampling.count(clip))
+        else:
+            missing[view] = part
+    if not missing:
         return
-    with atomic_path(part, known=True) as aside, aside.open("wb") as stream:
-        for moments in encoder.moments(clip, view):
-            stream.write(np.ascontiguousarray(moments).data)
+    with ExitStack() as stack:
+        asides = {view: stack.enter_context(atomic_path(part, known=True)) for view, part in missing.items()}
+        streams = {view: stack.enter_context(aside.open("wb")) for view, aside in asides.items()}
+        for view, moments in encoder.moments(clip, list(missing)):
+            streams[view].write(np.ascontiguousarray(moments).data)
             bar.update(len(moments))
 
 
