@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 LENGTHS = 8
 """Windows at least where a stage draws lengths, so that short and long ones are among them."""
 MAX_SHARE = 0.02
-"""Of the time between two validations, what one may take without a word."""
+"""Of the time between two validations, what one may take silently."""
 SHOWN = 4
 """Windows that pictures are made of."""
 SCORED = 4
