@@ -1,4 +1,4 @@
-"""The log of a training: log.jsonl, one object per line, and the same figures for TensorBoard.
+"""The log of a training: log.jsonl, one object per line, and its figures for TensorBoard (and Weights & Biases).
 
 While a training runs, log.jsonl lies in its state folder. A checkpoint notes how long the log was, and a resume cuts it
 back to that, so that each step is in it once, however often the training was killed.
@@ -6,6 +6,7 @@ back to that, so that each step is in it once, however often the training was ki
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from video_vae.files import writing
+from video_vae.training.tracking import Tracker
 
 LOG = "log.jsonl"
 _FIGURES = (int, float)
@@ -29,11 +31,13 @@ class Journal:
     Args:
         folder: where log.jsonl lies; None writes nothing.
         tensorboard: folder of TensorBoard's files.
+        tracker: takes the figures, too.
     """
 
-    def __init__(self, folder: Path | None, tensorboard: Path | None = None) -> None:
+    def __init__(self, folder: Path | None, tensorboard: Path | None = None, tracker: Tracker | None = None) -> None:
         self.path = None if folder is None else folder / LOG
         self._tensorboard = tensorboard
+        self._tracker = tracker
         self._stream: Any = None
         self._plots: Any = None
 
@@ -59,10 +63,22 @@ class Journal:
         with writing(self.path):
             self._stream.write(json.dumps(line).encode() + b"\n")
             self._stream.flush()
-        if self._plots is not None and event in ("train", "valid"):
-            for name, value in values.items():
-                if isinstance(value, _FIGURES) and name not in _UNPLOTTED:
-                    self._plots.add_scalar(f"{event}/{name}", value, step)
+        if event in ("train", "valid"):
+            plotted = {name: value for name, value in values.items() if isinstance(value, _FIGURES)}
+            self._plot({f"{event}/{name}": value for name, value in plotted.items() if name not in _UNPLOTTED}, step)
+
+    def _plot(self, figures: dict[str, float], step: int) -> None:
+        if self._plots is not None:
+            for name, value in figures.items():
+                self._plots.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.log(figures, step, self.identity())
+
+    def identity(self) -> str:
+        """Return 16 hexadecimal digits: the same when a training goes on, others when it begins again."""
+        first = json.dumps(next(self.lines(), {}))  # it has the time of the start
+        place = "" if self.path is None else "/".join(self.path.parts[-3:-1])
+        return hashlib.sha256(f"{place}{first}".encode()).hexdigest()[:16]
 
     def pictures(self, name: str, step: int, pictures: Sequence[Tensor]) -> None:
         """Show pictures in TensorBoard, each (3, H, W) in [0, 1]."""
@@ -85,7 +101,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the files."""
-        for part in (self._stream, self._plots):
+        for part in (self._stream, self._plots, self._tracker):
             if part is not None:
                 part.close()
         self._stream = self._plots = None

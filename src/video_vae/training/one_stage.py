@@ -22,6 +22,7 @@ from video_vae.training.export import check_places, export
 from video_vae.training.journal import Journal
 from video_vae.training.profiling import Profiler
 from video_vae.training.setup import Inputs, Setup, set_up
+from video_vae.training.tracking import asked_tracker
 from video_vae.training.trainer import Trainer
 from video_vae.weights.lpips_place import lpips_folder
 
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     if args.profile < 0:
         raise UserError(f"--profile {args.profile}: give a number of steps")
     check_places(args.output)
+    name = f"{args.experiment or config.experiment}/{args.stage}"
+    tracker = asked_tracker(args.output, name, getattr(config.stages, args.stage).model_dump(mode="json"))
     inputs = Inputs(
         train=args.data_path,
         valid=args.valid_path,
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         setup = set_up(config, args.stage, inputs, ranks)
         folder = (args.state or args.output.parent / "state") / args.stage / setup.fingerprint
         store = CheckpointStore(folder, setup.fingerprint, setup.task.stage.keep_checkpoints)
-        journal = Journal(folder, args.output / "tensorboard") if ranks.is_main else Journal(None)
+        journal = Journal(folder, args.output / "tensorboard", tracker) if ranks.is_main else Journal(None)
         log.info("%s: log and resume state lie in %s", args.stage, folder)
         with store.locked() if ranks.is_main else nullcontext():
             trainer = Trainer(setup.task, ranks, store, journal, deadline)
