@@ -68,6 +68,12 @@ def file_of(path: str | Path) -> Path:
     return Path(path) if inside is None else inside[0]
 
 
+def stem_of(path: str | Path) -> str:
+    """Return what a file is called without its folder, its shard and its ending."""
+    inside = member_of(path)
+    return Path(path if inside is None else inside[1]).stem
+
+
 def packer_of(path: Path) -> str:
     """Name the program that unpacks a compressed file; empty where it is not compressed, or cannot be read."""
     try:

@@ -172,6 +172,17 @@ def test_latents_of_a_shard_are_those_of_its_files(videos: Path, listed: Path, t
     assert torch.equal(latents[0]["000000001"], latents[1]["000000001"])
 
 
+def test_a_member_is_reconstructed_by_its_name(
+    listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_video_vae(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    command = ["reconstruct", f"{listed}/shards/00000.tar::000000001.mp4", "--model", "model", "--device", "cpu"]
+    for _ in range(2):  # the second time over what the first wrote
+        assert main(command) == 0
+    assert capsys.readouterr().out.startswith("000000001_rec.mp4: 20 frames, 64x48")
+
+
 def test_bad_members_are_rejected_one_by_one(videos: Path, tmp_path: Path) -> None:
     whole = (videos / "one.mp4").read_bytes()
     members = [("good.mp4", whole), ("text.mp4", b"no video" * 99), ("empty.mp4", b""), ("cut.mp4", whole[:900])]

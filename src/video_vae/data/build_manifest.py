@@ -34,7 +34,7 @@ from video_vae.data.video import MediaInfo
 from video_vae.errors import UserError, one_line
 from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, run_record, write_json_atomic
-from video_vae.tar_members import member_of
+from video_vae.tar_members import stem_of
 
 log = logging.getLogger(__name__)
 
@@ -235,15 +235,9 @@ def _name_clips(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def _readable(clip: Clip, is_part: bool) -> str:
-    plain = unicodedata.normalize("NFKD", _stem(clip.path)).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", stem_of(clip.path)).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)[:_SLUG_LENGTH].strip("-._") or "clip"
     return f"{slug}_f{clip.start_frame:06d}" if is_part or clip.start_frame else slug
-
-
-def _stem(path: str) -> str:
-    """Return what a file is called without its folder, its shard and its ending."""
-    inside = member_of(path)
-    return Path(path if inside is None else inside[1]).stem
 
 
 def _nothing_usable(rejected: Sequence[Rejected], skipped: int) -> str:

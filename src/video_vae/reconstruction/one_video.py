@@ -27,6 +27,7 @@ from video_vae.progress import progress
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.options import set_cuts, with_options
 from video_vae.reconstruction.variants import ModelVariants, piece_frames
+from video_vae.tar_members import file_of, stem_of
 
 WRITERS = (".mp4", ".mkv")
 """Endings of what can be written: H.264, and lossless FFV1."""
@@ -47,7 +48,7 @@ class Summary:
 def run(args: argparse.Namespace) -> None:
     """Reconstruct the video that was named, and print what came of it."""
     source = Path(args.config).expanduser()
-    output = args.output or Path(f"{source.stem}_rec.mp4")
+    output = args.output or Path(f"{stem_of(source)}_rec.mp4")
     info = probe_video(source)
     check_output(source, output)
     config = with_options(Config(), args)
@@ -89,7 +90,7 @@ def check_output(source: Path, output: Path) -> None:
         raise UserError(f"--output {output} is a folder; name a file that ends in {' or '.join(WRITERS)}")
     if output.suffix.lower() not in WRITERS:
         raise UserError(f"--output {output}: give a name that ends in .mp4 (H.264) or .mkv (lossless)")
-    if output.exists() and output.samefile(source):
+    if output.exists() and output.samefile(file_of(source)):
         raise UserError(f"--output {output} is the video itself; name another file")
     raise_if_foreign(output, [STORED if output.suffix.lower() == ".mkv" else PREVIEW])
 
