@@ -17,6 +17,13 @@ FILES = {
     "--tables": ["main.md"],
     "--morph": [""],
 }
+FOLDERS = {
+    "--stage": ["model/config.json", "run.json", "log.jsonl"],
+    "start-model": ["model/config.json", "spatial/config.json", "run.json"],
+    "train-spatial": ["config.json"],
+    "fetch": ["files.json"],
+}
+"""Word of a command -> what it writes below its --output."""
 NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
 
 
@@ -34,12 +41,8 @@ def write(arguments: list[str]) -> None:
         for name in FILES.get(flag, []):
             path = Path(value, name) if name else Path(value)
             targets = [path]
-            if "--stage" in arguments:
-                targets = [path / "model" / "config.json", path / "run.json", path / "log.jsonl"]
-            elif "train-spatial" in arguments:
-                targets = [path / "config.json"]
-            elif "fetch" in arguments:
-                targets = [path / "files.json"]
+            inner = next((names for word, names in FOLDERS.items() if word in arguments), [])
+            targets = [path / name for name in inner] or targets
             for target in targets:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(NOTEBOOK if target.suffix == ".ipynb" else given, encoding="utf-8")
