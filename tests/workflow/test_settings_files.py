@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -14,8 +15,9 @@ import yaml
 
 from video_vae.config import load_config
 from video_vae.config.files import is_json_text
-from workflow_material import Checkout, copy_checkout, jobs
+from workflow_material import ROOT, Checkout, copy_checkout, jobs
 
+CONFIG = ROOT / "config/demo.yaml"
 MANY = 3000
 MANIFEST = "results/mine/data/manifest.csv"
 
@@ -83,3 +85,17 @@ def test_lost_settings_rerun_nothing(own_copy: Checkout) -> None:
 def test_settings_of_no_run_are_not_made(fresh: Checkout) -> None:
     result = fresh.snakemake("-n", "--configfile", "config/demo.yaml", "--", "results/demo/settings/other.json")
     assert result.returncode == 1 and "MissingRuleException" in result.stdout + result.stderr
+
+
+def test_settings_are_written_without_starting_a_container(tmp_path: Path) -> None:
+    checkout = copy_checkout(tmp_path)
+    (checkout.folder / "envs/video-vae.sif").touch()
+    program = checkout.folder / "bin/apptainer"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n[ "$1" = --version ] && echo apptainer version 1.3.0\n', encoding="utf-8")
+    program.chmod(0o755)
+    target = "results/demo/settings/train_stage1.json"
+    path = f"{program.parent}:{os.environ['PATH']}"
+    result = checkout.snakemake(target, "--configfile", "config/demo.yaml", "--sdm", "apptainer", PATH=path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert load_config(checkout.folder / target).stages.stage1.steps == load_config(CONFIG).stages.stage1.steps
