@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("real_video_dir", "folder of the originals", type=Path, required=True, metavar="DIR")
     generated = {"type": Path, "required": True, "metavar": "DIR", "nargs": "+", "action": "extend"}
     add("generated_video_dir", "folder of generated clips; several may be given", **generated)
+    variants = "names of the generated folders in the results [what follows the last _]"
+    add("variant", variants, nargs="+", action="extend", metavar="NAME")
     add("metric", "metrics to compute", nargs="+", choices=get_args(Metric), default=list(DEFAULT_METRICS))
     add("resolution", "resize the shorter side to this, in pixels [as it is]", type=_positive)
     add("crop_size", "then crop a square of this side out of the centre [none]", type=_positive)

@@ -10,7 +10,8 @@ named CLIP@START by their first frame. Under torchrun the ranks split the clips;
 clips it lacks; NAME_* then hold exactly the clips of the table. Posteriors give their mode, so the results are
 deterministic, unless --sample is given. Images in the table are left out unless --images is given. --baselines needs no
 trained net: NAME_mean (the clip's average frame) and NAME_repeat (every fourth spatial latent, held) instead of
-NAME_rec and NAME_spatial.
+NAME_rec and NAME_spatial. --rival makes what the config's `compare` names so instead: each frame through another
+spatial VAE, or the videos that somebody else made of the same windows, which must have their names, frames and size.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-path", type=Path, help="clips: a table, a folder, a file")
     parser.add_argument("--save-dir", type=Path, metavar="NAME", help="NAME_ori, NAME_rec ... are written")
     parser.add_argument("--baselines", action="store_true", help="make the trivial baselines; needs no --ckpt-path")
+    parser.add_argument("--rival", metavar="NAME", help="make a rival of the config's `compare`; needs no --ckpt-path")
     parser.add_argument("--spatial", type=Path, help="folder of the spatial VAE [the one that the config names]")
     parser.add_argument("--sample", action="store_true", help="draw from the posteriors, seeded by seed and clip id")
     parser.add_argument("--overlap-frames", type=int, metavar="N", help="frames that chunks share, blended [config]")

@@ -62,9 +62,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def test_metrics_have_a_row_for_each_run_stage_and_variant(checkout: Path) -> None:
     rows = _rows(checkout / "results" / "metrics.csv")
     stages = [(stage, variant) for stage in ("stage1", "stage2", "stage3") for variant in ("rec", "spatial")]
-    baselines = [("baseline", "mean"), ("baseline", "repeat")]
-    expected = [(name, *row) for name in ("tiny", "no_kl") for row in [*stages, *baselines]]
-    expected += [("published", *row) for row in [("start", "rec"), ("start", "spatial"), *baselines]]
+    others = [("baseline", "mean"), ("baseline", "repeat"), ("compare", "sd")]
+    expected = [(name, *row) for name in ("tiny", "no_kl") for row in [*stages, *others]]
+    expected += [("published", *row) for row in [("start", "rec"), ("start", "spatial"), *others]]
     assert sorted((row["experiment"], row["stage"], row["variant"]) for row in rows) == sorted(expected)
     for row in rows:
         for metric in ("psnr", "ssim", "lpips", "flolpips", "flicker"):

@@ -39,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     },
     "reconstruction": {"max_frames": 9},
     "evaluation": {"flow": "dis", "bootstrap": 20},
+    "compare": {"sd": {"spatial": "workflow/weights/spatial_vae"}},
     "experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}},
 }
 

@@ -18,6 +18,7 @@ SIDE = 64
 FPS = 12.0
 METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 DULLNESS = {"spatial": 0.10, "stage3": 0.16, "stage2": 0.20, "stage1": 0.26, "repeat": 0.42, "mean": 0.60}
+RIVALS = {"sdvae": {"spatial": "their/vae"}, "theirs": {"videos": "their/videos"}}
 STEPS = {"stage1": 120, "stage2": 80, "stage3": 30}
 CONFIG: dict[str, Any] = {
     "experiment": "demo",
@@ -98,7 +99,7 @@ class Tree:
         base = self.root / experiment / folder
         parts = []
         for index, (name, original) in enumerate(self.originals.items()):
-            stored = {"ori": original} if folder in ("stage3", "baselines") else {}
+            stored = {} if folder in ("stage1", "stage2") else {"ori": original}
             for variant, amount in variants.items():
                 worse = amount * (1 + 0.1 * index)
                 other = dulled(original, worse, index)
@@ -111,11 +112,13 @@ class Tree:
         (base / "metrics").mkdir(parents=True)
         frames.to_parquet(base / "metrics" / "frames.parquet")
         conditions = {"spatial_sha256": "12" * 32, "flow": "dis", "lpips_sha256": {"alex": "34" * 32}}
+        if "theirs" in variants:
+            conditions |= {"lossless": False, "storage": {"theirs": "mp4 video as found, its coding losses included"}}
         (base / "metrics" / "summary.json").write_text(json.dumps({"conditions": conditions}), encoding="utf-8")
         clips = frames.groupby(["variant", "clip_id"])[[*METRICS]].mean().reset_index()
         clips.insert(2, "frames", len(next(iter(self.originals.values()))))
         clips.to_csv(base / "metrics" / "clips.csv", index=False)
-        stage = "baseline" if folder == "baselines" else folder
+        stage = "baseline" if folder == "baselines" else folder.split("/")[0]
         for variant, rows in clips.groupby("variant"):
             self.rows.append({"experiment": experiment, "stage": stage, "variant": variant, **self.summary(rows)})
 
@@ -244,7 +247,12 @@ def write_spatial_record(folder: Path) -> None:
 
 
 def make_results(
-    root: Path, *, clips: int = 3, frames: int = 20, experiments: tuple[str, ...] = ("demo",)
+    root: Path,
+    *,
+    clips: int = 3,
+    frames: int = 20,
+    experiments: tuple[str, ...] = ("demo",),
+    rivals: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Write a whole results folder; return the config that it belongs to."""
     tree = Tree(root, clips, frames, experiments)
@@ -256,9 +264,12 @@ def make_results(
         write_records(root, experiment)
     write_spatial_record(root / experiments[0] / "spatial")
     tree.score(experiments[0], "baselines", {name: DULLNESS[name] for name in ("mean", "repeat")})
+    for name, amount in (rivals or {}).items():
+        tree.score(experiments[0], f"compare/{name}", {name: amount})
     tree.tables()
     (root / "graph.dot").write_text(RULEGRAPH, encoding="utf-8")
-    return CONFIG | {"experiments": dict.fromkeys(experiments[1:], OTHER)}
+    compare = {"compare": {name: RIVALS[name] for name in rivals}} if rivals else {}
+    return CONFIG | {"experiments": dict.fromkeys(experiments[1:], OTHER)} | compare
 
 
 def add_scored_clips(root: Path, count: int) -> None:

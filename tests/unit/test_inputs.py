@@ -67,19 +67,29 @@ PATHS: dict[str, Any] = {
     "data.root": LOST,
     "spatial.pretrained": LOST,
     "spatial.subfolder": LOST,
+    "model.pretrained": LOST,
+    "model.subfolder": LOST,
     "evaluation.flow_weights": LOST,
     "evaluation.fvd_weights": LOST,
+    "compare.x.spatial": LOST,
+    "compare.x.subfolder": LOST,
+    "compare.x.videos": LOST,
 }
 
 
 def test_every_setting_that_is_a_path_is_looked_at() -> None:
-    assert set(path_keys(Config)) - NO_INPUTS == PATHS.keys(), "tell doctor/inputs.py of the new path, and PATHS here"
+    keys = {key.replace("compare.x.", "compare.*.") for key in PATHS}
+    assert set(path_keys(Config)) - NO_INPUTS == keys, "tell doctor/inputs.py of the new path, and PATHS here"
 
 
 def _with(key: str, value: Any) -> dict[str, Any]:
-    section, name = key.split(".")
+    *sections, name = key.split(".")
     needed = {"spatial.subfolder": {"pretrained": "vae"}, "evaluation.fvd_weights": {"fvd_sha256": "0" * 64}}
-    return {section: {**needed.get(key, {}), name: value}}
+    needed |= {"compare.x.subfolder": {"spatial": "vae"}, "model.subfolder": {"pretrained": "vae"}}
+    found = {**needed.get(key, {}), name: value}
+    for section in reversed(sections):
+        found = {section: found}
+    return found
 
 
 @pytest.mark.parametrize("key", PATHS)
@@ -120,6 +130,8 @@ def test_all_missing_things_are_named_at_once() -> None:
         ("spatial.pretrained", "word", "a model on a hub (OWNER/NAME)"),
         ("evaluation.flow_weights", "clips", "is not a file"),
         ("evaluation.fvd_weights", "flow.py", "did you mean flow.pt?"),
+        ("compare.x.videos", "table.csv", "is not a folder; correct the path, or set compare.x: null"),
+        ("compare.x.spatial", "vaes/sdxl", "did you mean vaes/sdxl2?"),
     ],
 )
 def test_a_wrong_path_is_told_with_what_may_be_meant(place: Path, key: str, value: Any, said: str) -> None:

@@ -27,15 +27,18 @@ FOLDERS = {
 NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
 
 
-def make_folders(name: str, baselines: bool) -> None:
-    for variant in ("ori", "preview", *(("mean", "repeat") if baselines else ("rec", "spatial"))):
+def make_folders(name: str, arguments: list[str]) -> None:
+    made = ("mean", "repeat") if "--baselines" in arguments else ("rec", "spatial")
+    if "--rival" in arguments:
+        made = (arguments[arguments.index("--rival") + 1],)
+    for variant in ("ori", "preview", *made):
         Path(f"{name}_{variant}").mkdir(parents=True, exist_ok=True)
 
 
 def write(arguments: list[str]) -> None:
     given = " ".join(arguments)
     if "--index" in arguments:
-        make_folders(arguments[arguments.index("--save-dir") + 1], "--baselines" in arguments)
+        make_folders(arguments[arguments.index("--save-dir") + 1], arguments)
         arguments = arguments[arguments.index("--index") :]
     for flag, value in pairwise(arguments):
         for name in FILES.get(flag, []):

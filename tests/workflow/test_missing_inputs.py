@@ -35,9 +35,13 @@ def test_a_wrong_path_is_an_error_though_all_results_are_there(done: Checkout) -
         {"spatial": {"pretrained": "workflow/weights", "subfolder": "spatial"}},
         {"evaluation": {"flow_weights": "flow.pt"}},
         {"evaluation": {"fvd_weights": "i3d.pt", "fvd_sha256": "0" * 64}},
+        {"compare": {"x": {"videos": "nowhere"}}},
+        {"compare": {"x": {"spatial": "workflow/weights/spatial"}}},
+        {"compare": {"x": {"spatial": "workflow", "subfolder": "spatial"}}},
     )
     keys = ["data.sources", "data.sources", "experiments.b.data.sources", "data.root", "spatial.pretrained"]
     keys += ["spatial.subfolder", "evaluation.flow_weights", "evaluation.fvd_weights"]
+    keys += ["compare.x.videos", "compare.x.spatial", "compare.x.subfolder"]
     for key, (status, output) in zip(keys, found, strict=True):
         assert status == 1 and f"\n{key}: " in output and "does not exist" in output, output
         assert "Traceback" not in output

@@ -50,6 +50,7 @@ LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.
 wildcard_constraints:
     experiment="|".join(RUNS),
     stage="|".join(SCORED),
+    rival="|".join({name for run in RUNS.values() for name in run.compare}) or "-",
     package="|".join(CONFIG.resources),
     fingerprint="[0-9a-f]{16}",
     shard=r"\d+",
@@ -151,10 +152,10 @@ def stage_options(wildcards, input):
     )
 
 
-def reconstructed(experiment, stage):
-    """List the indices of the clips reconstructed from a stage, or of the baselines where the stage is None."""
-    owner = runs.reconstruction_owner(RUNS, experiment, stage)
-    folder = f"results/{owner}/{stage or 'baselines'}/reconstruction"
+def reconstructed(experiment, part):
+    """List the indices of the clips reconstructed from a stage, a rival's, or the baselines' where the part is None."""
+    owner = runs.reconstruction_owner(RUNS, experiment, part)
+    folder = f"results/{owner}/{runs.part_folder(part)}/reconstruction"
     return [f"{folder}/shard_{shard}.csv" for shard in range(RUNS[owner].reconstruction.shards)]
 
 
@@ -178,15 +179,15 @@ def evaluation_options(wildcards):
     )
 
 
-def scores(experiment, stage):
-    """Name the summary of a stage's scores, or of the baselines' where the stage is None."""
-    return f"results/{runs.evaluation_owner(RUNS, experiment, stage)}/{stage or 'baselines'}/metrics/summary.json"
+def scores(experiment, part):
+    """Name the summary of the scores of a stage, a rival, or the baselines where the part is None."""
+    return f"results/{runs.evaluation_owner(RUNS, experiment, part)}/{runs.part_folder(part)}/metrics/summary.json"
 
 
 def all_scores():
     """List every row source of metrics.csv: (experiment, stage, summary)."""
-    rows = []
-    for name, run in RUNS.items():
-        rows += [(name, stage, scores(name, stage)) for stage in run.scored]
-        rows += [(name, "baseline", scores(name, None))] * run.evaluation.baselines
-    return rows
+    return [
+        (name, runs.part_label(part), scores(name, part))
+        for name, run in RUNS.items()
+        for part in runs.scored_parts(run)
+    ]

@@ -28,7 +28,7 @@ rule evaluate_clips:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
             " -m video_vae.evaluate --real_video_dir {params.real}"
-            " --generated_video_dir {params.generated[0]} --generated_video_dir {params.generated[1]}"
+            " --generated_video_dir {params.generated}"
             " {params.options} --lpips {params.lpips} --check --strict --clips {input.index} --output_dir {params.folder}"
         )
 

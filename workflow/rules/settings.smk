@@ -18,6 +18,11 @@ RUN_SLICES = {
     "measure_latents": slices.statistics_slice,
     "encode_videos": slices.video_latents_slice,
 }
+RIVAL_SLICES = {
+    f"{run}/settings/compare_{name}": partial(slices.rival_slice, config, name)
+    for run, config in RUNS.items()
+    for name in config.compare
+}
 # Of all of them: results/settings/<job>.json
 SLICES = {
     "make_report": partial(slices.report_slice, CONFIG),
@@ -29,6 +34,7 @@ SLICES = {
 WRITTEN = {f"settings/{job}": slicer for job, slicer in SLICES.items()} | {
     f"{name}/settings/{job}": partial(slicer, run) for name, run in RUNS.items() for job, slicer in RUN_SLICES.items()
 }
+WRITTEN |= RIVAL_SLICES
 
 
 # Snakemake fills in a template in its own process: a command line holds 128 KiB, which long lists exceed. The template has

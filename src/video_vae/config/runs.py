@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from video_vae.config.rivals import COMPARE
 from video_vae.config.schema import Config, parse_config
 from video_vae.config.slices import (
     baselines_slice,
@@ -12,6 +13,7 @@ from video_vae.config.slices import (
     evaluate_slice,
     latents_slice,
     reconstruct_slice,
+    rival_slice,
     spatial_slice,
     stage_slice,
     start_slice,
@@ -90,22 +92,48 @@ def stage_owner(runs: Runs, name: str, stage: Scored) -> str:
     return runs.owner(name, stage, lambda config: _lineage(config, stage))
 
 
-def _reconstruction(config: Config, stage: Scored | None) -> list[Any]:
-    made = (
-        [data_slice(config), spatial_slice(config), baselines_slice(config)]
-        if stage is None
-        else [data_slice(config), _lineage(config, stage), reconstruct_slice(config)]
-    )
+class RivalName(str):
+    """Name of a rival, where a stage may stand too."""
+
+
+Part = Scored | RivalName | None
+"""What is reconstructed and scored: a stage, a rival, or the baselines where it is None."""
+
+
+def part_folder(part: Part) -> str:
+    """Name the folder of a part of a run below the run's own."""
+    return f"{COMPARE}/{part}" if isinstance(part, RivalName) else part or "baselines"
+
+
+def part_label(part: Part) -> str:
+    """Name a part as the column `stage` of metrics.csv does."""
+    return COMPARE if isinstance(part, RivalName) else part or "baseline"
+
+
+def scored_parts(config: Config) -> list[Part]:
+    """List all that a run scores."""
+    baselines = [None] if config.evaluation.baselines else []
+    return [*config.scored, *baselines, *map(RivalName, config.compare)]
+
+
+def _reconstruction(config: Config, part: Part) -> list[Any]:
+    made: list[Any]
+    if part is None:
+        made = [data_slice(config), spatial_slice(config), baselines_slice(config)]
+    elif not isinstance(part, RivalName):
+        made = [data_slice(config), _lineage(config, part), reconstruct_slice(config)]
+    else:
+        made = [data_slice(config), rival_slice(config, part) if part in config.compare else None]
     return [*made, config.reconstruction.shards]
 
 
-def reconstruction_owner(runs: Runs, name: str, stage: Scored | None) -> str:
-    """Return the first run with the same reconstructions from a stage; of the baselines where the stage is None."""
-    return runs.owner(name, f"reconstruction {stage}", lambda config: _reconstruction(config, stage))
+def reconstruction_owner(runs: Runs, name: str, part: Part) -> str:
+    """Return the first run with the same reconstructions of a part."""
+    return runs.owner(name, f"reconstruction {part_folder(part)}", lambda config: _reconstruction(config, part))
 
 
-def evaluation_owner(runs: Runs, name: str, stage: Scored | None) -> str:
-    """Return the first run with the same scores of a stage; of the baselines where the stage is None."""
+def evaluation_owner(runs: Runs, name: str, part: Part) -> str:
+    """Return the first run with the same scores of a part."""
     return runs.owner(
-        name, f"evaluation {stage}", lambda config: [_reconstruction(config, stage), evaluate_slice(config)]
+        name, f"evaluation {part_folder(part)}", lambda config: [_reconstruction(config, part), evaluate_slice(config)]
     )

@@ -17,6 +17,7 @@ from video_vae.config.errors import explain
 from video_vae.config.files import is_json_text, read_settings
 from video_vae.config.model import Model, Spatial
 from video_vae.config.results import Evaluation, Reconstruction, Report
+from video_vae.config.rivals import Rival, check_names
 from video_vae.config.stages import Stages
 from video_vae.config.types import RESERVED, SCORED, START, VMAF_MIN_SIDE, Name, Scored, Settings, StageName, not_bool
 from video_vae.errors import UserError
@@ -53,6 +54,9 @@ class Config(Settings):
     stages: Annotated[Stages, Field(json_schema_extra=_or_null)] = Stages()
     reconstruction: Reconstruction = Reconstruction()
     evaluation: Evaluation = Evaluation()
+    compare: dict[Name, Rival] = Field(default={})
+    """What the video VAE is compared with, on the same clips: name -> another spatial VAE or somebody's videos, or null
+    for none."""
     report: Report = Report()
 
     @property
@@ -79,10 +83,10 @@ class Config(Settings):
     def _with_lpips(cls, value: Any) -> Any:
         return {"lpips": LPIPS_PACKAGE, **value} if isinstance(value, Mapping) else value
 
-    @field_validator("experiments", mode="before")
+    @field_validator("experiments", "compare", mode="before")
     @classmethod
-    def _drop_experiments(cls, values: Any) -> Any:
-        """Leave out runs that are null: a second config file drops so what the first one names."""
+    def _drop_named(cls, values: Any) -> Any:
+        """Leave out runs and rivals that are null: a second config file drops so what the first one names."""
         if isinstance(values, Mapping):
             return {name: changes for name, changes in values.items() if changes is not None}
         return values
@@ -98,7 +102,7 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
-    def _packages_known(self) -> Config:
+    def _names_known(self) -> Config:
         missing = [name for name in self.data.packages if name not in self.resources]
         if missing:
             raise ValueError(f"data.packages names {missing[0]!r}, which is not under resources")
@@ -110,6 +114,7 @@ class Config(Settings):
             raise ValueError(f"evaluation.stages: {asked} is not trained (null under stages); trained are others")
         if self.experiment in self.experiments:
             raise ValueError(f"experiments repeats the name of the base run, {self.experiment!r}")
+        check_names(self.compare, [self.experiment, *self.experiments])
         return self
 
 

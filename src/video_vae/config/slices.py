@@ -105,7 +105,8 @@ def package_slice(config: Config, name: str) -> Slice:
 def weights_slice(config: Config) -> Slice:
     """What fetching weights by hub id or address reads."""
     flow = [f"evaluation.{name}" for name in ("flow", "flow_weights", "flow_sha256")]
-    return pick(config, [*SPATIAL_SOURCE, *PRETRAINED, *flow])
+    nets = [f"compare.{name}" for name, rival in config.compare.items() if rival.net is not None]
+    return pick(config, [*SPATIAL_SOURCE, *PRETRAINED, *nets, *flow])
 
 
 def start_slice(config: Config) -> Slice:
@@ -199,6 +200,17 @@ def baselines_slice(config: Config) -> Slice:
     )
 
 
+def rival_slice(config: Config, name: str) -> Slice:
+    """What making a rival's clips reads.
+
+    Raises:
+        UserError: if the config names no such rival.
+    """
+    if name not in config.compare:
+        raise UserError(f"no rival {name!r} under compare; known: {', '.join(config.compare) or 'none'}")
+    return pick(config, [*VIEW, "reconstruction.max_frames", "reconstruction.windows", f"compare.{name}"])
+
+
 def evaluate_slice(config: Config) -> Slice:
     """What scoring reads."""
     fvd = ("fvd_weights", "fvd_sha256", "fvd_frames")
@@ -226,6 +238,7 @@ def loads_by_name(config: Config) -> bool:
     """Tell whether jobs load weights that are no files here: a spatial VAE by hub id, a flow net by address."""
     source = config.spatial if config.model.pretrained is None else config.model
     hub = source.pretrained is not None and source.place is None
+    hub |= any(rival.net is not None and rival.net.place is None for rival in config.compare.values())
     return hub or "://" in (config.evaluation.flow_weights or "")
 
 

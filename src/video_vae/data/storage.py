@@ -26,6 +26,8 @@ from video_vae.files import atomic_path
 from video_vae.foreign import PREVIEW
 
 STORAGE = "FFV1 level 3, RGB 8 bit (bgr0), Matroska"
+COPIED = "copied_from"
+"""What a stored clip's note says of its pixels where they were taken from a file that had changed them."""
 LOSSLESS_SUFFIX = ".mkv"
 PREVIEW_SUFFIX = ".mp4"
 

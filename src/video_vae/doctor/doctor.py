@@ -89,7 +89,7 @@ def _needs(config: Config | None) -> list[Callable[[], Iterator[Check]]]:
 def _of_config(config: Config) -> Iterator[Check]:
     from video_vae.doctor import needs
 
-    for check in (needs.check_sources, needs.check_spatial, needs.check_weights):
+    for check in (needs.check_sources, needs.check_spatial, needs.check_rivals, needs.check_weights):
         yield from check(config)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from video_vae.config import Config, parse_config
+from video_vae.config import Config, Model, Spatial, parse_config
 from video_vae.config.runs import Runs, data_owner
 from video_vae.config.slices import data_slice
 from video_vae.config.types import PACKAGE_FILES, address_scheme
@@ -42,7 +42,7 @@ def missing_inputs(runs: Runs, results: Path) -> list[str]:
     lines = []
     for number, (name, run) in enumerate(runs.items()):
         clips = lost_sources(run, results / data_owner(runs, name) / "data")
-        for key, text in (*clips, *lost_weights(run), *lost_metric_weights(run)):
+        for key, text in (*clips, *lost_weights(run), *lost_rivals(run), *lost_metric_weights(run)):
             if (key, text) not in seen:
                 lines.append(f"experiments.{name}.{key}: {text}" if number else f"{key}: {text}")
             seen.add((key, text))
@@ -99,18 +99,34 @@ def _listed_with(run: Config, made: Path) -> bool:
 def lost_weights(run: Config) -> Iterator[Lost]:
     """Yield what is missing on this machine of the weights that a run starts with: a video VAE, or a spatial VAE."""
     key, source = ("spatial", run.spatial) if run.model.pretrained is None else ("model", run.model)
+    yield from _lost_net(source, f"{key}.pretrained", f"{key}.subfolder", KINDS[key])
+
+
+def lost_rivals(run: Config) -> Iterator[Lost]:
+    """Yield what is missing of the rivals on this machine; what their videos hold is the jobs' business."""
+    for name, rival in run.compare.items():
+        key = f"compare.{name}"
+        if rival.net is not None:
+            yield from _lost_net(rival.net, f"{key}.spatial", f"{key}.subfolder")
+        elif rival.videos is not None and not Path(rival.videos).is_dir():
+            lost = absence(rival.videos) or "is not a folder"
+            yield f"{key}.videos", f"{rival.videos} {lost}; correct the path, or set compare.{name}: null"
+
+
+def _lost_net(source: Spatial | Model, named: str, below: str, kind: str = KINDS["spatial"]) -> Iterator[Lost]:
+    """Yield what is missing of a net of some kind; its keys in the config are given."""
     place, given = source.place, source.given
     if place is None or given is None:
         return
     if lost := absence(given):
-        yield f"{key}.pretrained", f"{given} {lost}; name a folder, a weights file, or a model on a hub (OWNER/NAME)"
+        yield named, f"{given} {lost}; name a folder, a weights file, or a model on a hub (OWNER/NAME)"
     elif lost := absence(place):
-        yield f"{key}.subfolder", f"{place} {lost}; correct it, or set null"
+        yield below, f"{place} {lost}; correct it, or set null"
     else:
         try:
-            find_model(place, KINDS[key])
+            find_model(place, kind)
         except (UserError, OSError) as error:
-            yield f"{key}.pretrained", str(error)
+            yield named, str(error)
 
 
 def lost_metric_weights(run: Config) -> Iterator[Lost]:

@@ -15,7 +15,7 @@ from video_vae.config import Config
 from video_vae.config.runs import data_owner, resolve
 from video_vae.config.slices import needs_perceptual
 from video_vae.config.types import PACKAGE_FILES
-from video_vae.doctor.inputs import Lost, lost_metric_weights, lost_sources, lost_weights
+from video_vae.doctor.inputs import Lost, lost_metric_weights, lost_rivals, lost_sources, lost_weights
 from video_vae.doctor.machine import Check
 from video_vae.files import sha256_file
 from video_vae.weights.files import KINDS, find_model
@@ -41,10 +41,12 @@ def hub_needs(config: Config) -> list[str]:
     needs = []
     for run in resolve(config).values():
         key, source = ("spatial", run.spatial) if run.model.pretrained is None else ("model", run.model)
-        if source.pretrained is None or source.place is not None:
-            continue
-        if cached_model(source.pretrained, source.hub_subfolder) is None:
-            needs.append(f"{key}.pretrained {source.pretrained}")
+        rivals = {f"compare.{name}.spatial": rival.net for name, rival in run.compare.items()}
+        for named, net in {f"{key}.pretrained": source, **rivals}.items():
+            if net is None or net.pretrained is None or net.place is not None:
+                continue
+            if cached_model(net.pretrained, net.hub_subfolder) is None:
+                needs.append(f"{named} {net.pretrained}")
     return sorted(set(needs))
 
 
@@ -86,6 +88,19 @@ def check_spatial(config: Config) -> Iterator[Check]:
         elif source.place is not None and not lost:
             found = find_model(source.place)
             yield _hashed(kind, found.weights[0], found.sha256(), source.sha256, f"{key}.sha256")
+
+
+def check_rivals(config: Config) -> Iterator[Check]:
+    """Check the folders and weights of what the video VAE is compared with; their job looks into videos."""
+    for run, settings in resolve(config).items():
+        lost = list(lost_rivals(settings))
+        yield from _lost("rival", run, lost)
+        for name, rival in () if lost else settings.compare.items():
+            if rival.videos is not None:
+                yield Check(name="rival", state="ok", text=f"{run}: compare.{name}: videos in {rival.videos}")
+            elif rival.net is not None and rival.net.place is not None:
+                found = find_model(rival.net.place)
+                yield _hashed("rival", found.weights[0], found.sha256(), rival.sha256, f"compare.{name}.sha256")
 
 
 def check_weights(config: Config) -> Iterator[Check]:

@@ -31,6 +31,10 @@ def fetch_weights(config: Config) -> dict[str, str]:
         found[config.model.pretrained] = pretrained_files(config).sha256()
     elif config.spatial.pretrained is not None:
         found[config.spatial.pretrained] = weights_sha256(load_spatial(config.spatial).state_dict())
+    for name, rival in config.compare.items():
+        if rival.net is not None and rival.net.pretrained is not None:
+            net = load_spatial(rival.net, rival.net.place, key=f"compare.{name}")
+            found[rival.net.pretrained] = weights_sha256(net.state_dict())
     evaluation = config.evaluation
     if evaluation.flow_weights is not None:
         flow = load_flow(evaluation.flow, evaluation.flow_weights, evaluation.flow_sha256)

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     _check_places(args)
     # exact arithmetic on GPUs too: measured results must not depend on the card's short cuts
     torch.backends.cudnn.deterministic = True
-    names = variant_names(args.generated_video_dir)
+    names = variant_names(args.generated_video_dir, args.variant)
     folders = dict(zip(names, args.generated_video_dir, strict=True))
     wanted = None if args.clips is None else wanted_clips(args.clips)
     pairing = pair_clips(args.real_video_dir, folders, wanted)

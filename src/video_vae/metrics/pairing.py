@@ -75,17 +75,26 @@ def _visible(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
 
 
-def variant_names(folders: Sequence[Path]) -> list[str]:
+def variant_names(folders: Sequence[Path], wanted: Sequence[str] | None = None) -> list[str]:
     """Name what folders hold: what follows the last `_` (`rec`, `spatial`), or more of the path where that repeats.
+
+    The `wanted` names stand instead, where they are given.
 
     `real` is the originals' name: a folder called so is named `generated`, or by more of its path.
 
     Raises:
-        UserError: if a folder is given twice.
+        UserError: if a folder is given twice, or the wanted names are not one for each.
     """
     places = [folder.resolve() for folder in folders]
     if len(set(places)) < len(places):
         raise UserError(f"a generated folder is given twice: {', '.join(map(str, folders))}")
+    if wanted is not None:
+        if len(wanted) != len(folders) or len(set(wanted)) < len(wanted) or REAL in wanted:
+            raise UserError(
+                f"--variant {' '.join(wanted)}: give a name for each of the {len(folders)} generated folders, all "
+                f"different, none of them {REAL}"
+            )
+        return list(wanted)
     given = [lexical(folder).name for folder in folders]
     choices = (
         [name.rpartition("_")[2] for name in given],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from video_vae.data.frame_folders import EXACT_SUFFIXES, frame_files, read_frame_files
-from video_vae.data.storage import LOSSLESS_SUFFIX, STORAGE, iter_lossless, lossless_info
+from video_vae.data.storage import COPIED, LOSSLESS_SUFFIX, STORAGE, iter_lossless, lossless_info
 from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.transform import Frames, resize_crop
 from video_vae.data.video import iterate_pieces, probe, read_image
@@ -76,6 +76,8 @@ class Source:
     storage: str
     """How the pixels are stored; `lossless` says whether that changed them."""
     lossless: bool
+    stored: bool = False
+    """Whether it is a file of this package, of which every pixel is checked."""
     images: tuple[Path, ...] = ()
     """The frames, where each is a file of its own."""
     source_id: str = ""
@@ -97,8 +99,9 @@ def open_source(path: Path) -> Source:
             pass
         else:
             size = (info.frames, info.height, info.width)
-            said = {"fps": info.fps, "storage": STORAGE, "source_id": str(info.meta.get("source_id", ""))}
-            return _source(path, size, **said, lossless=True)
+            storage = str(info.meta.get(COPIED, STORAGE))
+            said = {"fps": info.fps, "storage": storage, "source_id": str(info.meta.get("source_id", ""))}
+            return _source(path, size, **said, lossless=COPIED not in info.meta, stored=True)
     media = probe(path)
     still = media.kind == "image"
     storage = f"{path.suffix.lower()[1:]} {'image' if still else 'video as found, its coding losses included'}"
@@ -137,7 +140,7 @@ def _selected(source: Source, view: View) -> Iterator[Frames]:
         for start in range(0, len(indices), READ_AT_ONCE):
             yield read_frame_files([source.images[index] for index in indices[start : start + READ_AT_ONCE]])
         return
-    if not source.lossless:
+    if not source.stored:
         yield from iterate_pieces(source.path, indices, READ_AT_ONCE, whole=True)
         return
     begin, missing = 0, len(indices)

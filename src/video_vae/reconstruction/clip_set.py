@@ -30,6 +30,7 @@ from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import ClipReconstructor
 from video_vae.reconstruction.index import FAILED_COLUMNS, OutputPaths, index_columns, write_failed, write_index
 from video_vae.reconstruction.options import set_cuts, with_options
+from video_vae.reconstruction.rivals import SpatialRival, given_videos
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
 from video_vae.weights.hashing import weights_sha256
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _maker(args: argparse.Namespace, config: Config, ranks: Ranks) -> ClipReconstructor:
-    variants, settings = (_baselines if args.baselines else _model)(args, config, ranks.device)
+    make = _rival if args.rival is not None else _baselines if args.baselines else _model
+    variants, settings = make(args, config, ranks.device)
     return ClipReconstructor(
         variants=variants,
         paths=OutputPaths(name=args.save_dir, variants=variants.names, previews=args.previews),
@@ -121,6 +123,21 @@ def _baselines(args: argparse.Namespace, config: Config, device: torch.device) -
     return BaselineVariants(spatial=net, device=device, hold=HOLD, chunk_frames=chunk), settings
 
 
+def _rival(args: argparse.Namespace, config: Config, device: torch.device) -> tuple[Variants, dict[str, Any]]:
+    name = args.rival
+    rival = config.compare.get(name)
+    if rival is None:
+        raise UserError(f"--rival {name}: no such name under compare; known: {', '.join(config.compare) or 'none'}")
+    if rival.videos is not None:
+        return given_videos(name, Path(rival.videos)), {"rival": name}
+    spatial = rival.net or config.spatial
+    net: Any = load_spatial(spatial, spatial.place, key=f"compare.{name}")
+    net.float().eval().requires_grad_(False)
+    settings = {"rival": name, "spatial_sha256": weights_sha256(net.state_dict())}
+    net.to(device, memory_format=torch.channels_last)
+    return SpatialRival(spatial=net, device=device, names=("ori", name)), settings
+
+
 def _plain(value: Any) -> Any:
     """Strip what the library notes in a config for itself (version, origin): the same net keeps its fingerprint."""
     if isinstance(value, dict):
@@ -145,7 +162,9 @@ def _discard_others(paths: OutputPaths, table: Sequence[Clip]) -> None:
 
 def _make_clips(reconstructor: ClipReconstructor, clips: Sequence[Clip], ranks: Ranks) -> Outcome:
     """Make this rank's clips; a bad one is noted, and the others go on."""
-    outcome = Outcome()
+    outcome = Outcome(failed=reconstructor.misfits(clips))
+    if outcome.failed:  # nothing is scored before all fit
+        return outcome
     total = sum(reconstructor.count(clip) for clip in clips)
     desc = "reconstruct" if not ranks.is_distributed else f"reconstruct (rank {ranks.rank} of {ranks.world_size})"
     with progress(total=total, desc=desc, unit="frames") as bar:
@@ -196,7 +215,8 @@ def _write_lists(
         if clip.clip_id in outcome.failed
     ]
     write_failed(beside(index, "failed.csv"), failed)
-    wanting = args.require_files and outcome.gone  # a list without them would pass for the whole table's
+    # a list without them would pass for the whole table's
+    wanting = (args.require_files and outcome.gone) or (args.rival is not None and outcome.failed)
     if not wanting and (rows or not clips or args.shards > 1):
         write_index(index, reconstructor.variants.names, rows)
     else:
@@ -223,7 +243,8 @@ def _write_record(
     outcome: Outcome,
     started: float,
 ) -> None:
-    inputs = {"table": args.data_path, "checkpoint": args.ckpt_path, "spatial": args.spatial}
+    inputs: dict[str, Path | Part | None] = {"table": args.data_path, "checkpoint": args.ckpt_path}
+    inputs |= {"spatial": args.spatial, **_read_of_rival(args, config, reconstructor, outcome)}
     seconds = time.time() - started
     record = run_record(
         "reconstruct",
@@ -241,6 +262,18 @@ def _write_record(
         **_tiling(reconstructor, clips),
     )
     write_json_atomic(beside(_index(args), RECORD), record)
+
+
+def _read_of_rival(
+    args: argparse.Namespace, config: Config, reconstructor: ClipReconstructor, outcome: Outcome
+) -> dict[str, Any]:
+    """List what was read of a rival: its videos, or the files of its net where they lie here."""
+    if args.rival is None:
+        return {}
+    if reconstructor.given is not None:
+        return {"videos": Part(reconstructor.given.folder, reconstructor.given.files(outcome.rows))}
+    net = config.compare[args.rival].net
+    return {"spatial": None if net is None else net.place}
 
 
 def _written(
@@ -265,6 +298,13 @@ def _judge(outcome: Outcome, clips: int, args: argparse.Namespace) -> None:
     if args.require_files and outcome.gone:
         raise UserError(next(iter(outcome.gone.values())))
     failed = len(outcome.failed)
+    if args.rival is not None and failed:
+        name, reason = next(iter(outcome.failed.items()))
+        cure = "give one of each held-out window, as it lies in reconstruction_ori, or leave the rival out"
+        raise UserError(
+            f"compare.{args.rival}: {failed} of {clips} clips cannot be compared, such as {name}: {reason}; {cure} "
+            f"({beside(_index(args), 'failed.csv')} lists all)"
+        )
     nothing = failed == clips and args.shards == 1
     if failed and (args.strict or nothing):
         name, reason = next(iter(outcome.failed.items()))

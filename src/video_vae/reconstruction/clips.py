@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from video_vae.data.transform import Frames, resize_crop
 from video_vae.data.video import MediaError, iterate_clip, read_clip
 from video_vae.provenance import fingerprint
 from video_vae.reconstruction.index import OutputPaths
+from video_vae.reconstruction.rivals import VideosRival
 from video_vae.reconstruction.variants import Variants, piece_frames
 
 IMAGE_FPS = 1.0
@@ -34,6 +35,19 @@ class ClipReconstructor:
     settings: dict[str, Any]
     """What shapes the numbers besides: weights, sampling; JSON-like."""
 
+    @property
+    def given(self) -> VideosRival | None:
+        """Return the videos that somebody else made, where the variants are those."""
+        return self.variants if isinstance(self.variants, VideosRival) else None
+
+    def misfits(self, clips: Iterable[Clip]) -> dict[str, str]:
+        """Say which clips cannot be compared with what was given for them, and why: clip id -> reason."""
+        given = self.given
+        if given is None:
+            return {}
+        found = {clip.clip_id: given.misfit(clip.clip_id, self.count(clip), self.resolution) for clip in clips}
+        return {clip_id: reason for clip_id, reason in found.items() if reason}
+
     def count(self, clip: Clip) -> int:
         """Count the frames of a clip that are reconstructed."""
         count = self.sampling.count(clip)
@@ -43,7 +57,8 @@ class ClipReconstructor:
         """Identify a clip's result by all that shapes it."""
         source = [clip.source_id, clip.start_frame, clip.kind, clip.fps]
         frames = [self.count(clip), *self.sampling.identity(), list(self.resolution), self.zoom]
-        return fingerprint([self.settings, list(self.variants.names), source, frames, STORAGE])
+        given = [] if self.given is None else [self.given.identity(clip.clip_id)]
+        return fingerprint([self.settings, list(self.variants.names), source, frames, STORAGE, *given])
 
     def make(self, clip: Clip, on_frames: Callable[[int], Any]) -> dict[str, str]:
         """Reconstruct a clip and record it; return its index row. `on_frames` is told of the frames done.
@@ -88,6 +103,7 @@ class ClipReconstructor:
             "frame_interval": self.sampling.frame_interval,
             **({} if self.sampling.fps is None else {"resampled_fps": self.sampling.fps}),
             "fingerprint": self.fingerprint(clip),
+            **({} if self.given is None or variant == "ori" else self.given.identity(clip.clip_id)),
         }
         path = self.paths.clip(clip.clip_id, variant)
         return LosslessWriter(path, self._fps(clip), frames=self.count(clip), meta=meta)

@@ -21,7 +21,7 @@ def check_form(args: argparse.Namespace) -> None:
     Raises:
         UserError: which names the missing or superfluous option.
     """
-    names = ("--ckpt-path", "--data-path", "--save-dir", "--baselines")
+    names = ("--ckpt-path", "--data-path", "--save-dir", "--baselines", "--rival")
     given = [name for name in names if getattr(args, name[2:].replace("-", "_"))]
     if args.model is not None and given:
         raise UserError(f"{given[0]} does not go with --model; either {VIDEO_FORM}, or {CLIPS_FORM}")
@@ -31,6 +31,9 @@ def check_form(args: argparse.Namespace) -> None:
         raise UserError(f"--model is missing: {VIDEO_FORM}")
     if args.output is not None:
         raise UserError(f"--output goes with --model only; either {VIDEO_FORM}, or {CLIPS_FORM}")
+    makers = [name for name in ("--ckpt-path", "--baselines", "--rival") if name in given]
+    if "--rival" in given and len(makers) > 1:
+        raise UserError(f"{makers[0]} does not go with --rival; give one of them")
     missing = [name for name in ("--data-path", "--save-dir") if name not in given]
     if missing:
         raise UserError(f"{' and '.join(missing)} missing: {CLIPS_FORM}; for one video: {VIDEO_FORM}")

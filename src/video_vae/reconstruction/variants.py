@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -38,6 +39,14 @@ class Variants(Protocol):
     def run(self, pieces: Iterator[Frames], clip_id: str, num_frames: int) -> Iterator[Piece]:
         """Yield (name, frames), in order within each name."""
         ...
+
+
+def frame_by_frame(spatial: Any, device: torch.device, frames: Frames) -> Frames:
+    """Pass frames, uint8 (t,h,w,3), one by one through a spatial VAE, with the mode of its posterior."""
+    size = frames_at_once(device, frames.shape[1] * frames.shape[2])
+    pixels = to_tensor(frames).transpose(0, 1).to(device)
+    parts = [spatial.decode(spatial.encode(part).latent_dist.mode()).sample for part in pixels.split(size)]
+    return to_uint8(torch.cat(parts).transpose(0, 1))
 
 
 def piece_frames(resolution: tuple[int, int]) -> int:
@@ -136,19 +145,11 @@ class BaselineVariants:
             shown = _Held(self.hold)
             for frames in chunk:
                 yield "ori", frames
-                yield "repeat", shown.held(frames, self._spatial)
+                yield "repeat", shown.held(frames, partial(frame_by_frame, self.spatial, self.device))
                 total, lengths = total + frames.sum(axis=0, dtype=np.int64), [*lengths, len(frames)]
         average = np.rint(total / sum(lengths)).astype(np.uint8)
         for length in lengths:
             yield "mean", np.repeat(average[None], length, axis=0)
-
-    def _spatial(self, frames: Frames) -> Frames:
-        size = frames_at_once(self.device, frames.shape[1] * frames.shape[2])
-        pixels = to_tensor(frames).transpose(0, 1).to(self.device)
-        parts = [
-            self.spatial.decode(self.spatial.encode(part).latent_dist.mode()).sample for part in pixels.split(size)
-        ]
-        return to_uint8(torch.cat(parts).transpose(0, 1))
 
 
 class _Held:

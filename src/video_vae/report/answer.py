@@ -7,7 +7,7 @@ import pandas as pd
 
 from video_vae.config import Config
 from video_vae.metrics.intervals import MIN_SOURCES
-from video_vae.report.compare import TOO_FEW, Difference, Row, differences, source_count
+from video_vae.report.compare import TOO_FEW, Difference, Row, differences, rival_rows, source_count
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, counted, number, stage_label
 
@@ -58,8 +58,9 @@ def answer(results: Results) -> str:
 
 
 def _gaps(results: Results, rec: Row, row: pd.Series) -> list[str]:
-    """Write how far the final reconstructions are from the ceiling and from each baseline."""
+    """Write how far the final reconstructions are from the ceiling, each rival and each baseline."""
     others = {"the spatial VAE alone": results.row(rec.experiment, rec.stage, "spatial")}
+    others |= {row.variant: results.row(row.experiment, row.stage, row.variant) for row in rival_rows(results)}
     for variant, name in (("repeat", "repeating every fourth latent"), ("mean", "showing the mean frame")):
         others[name] = results.baseline_row(rec.experiment, variant)
     known = {name: other for name, other in others.items() if other is not None and pd.notna(other.get("psnr"))}

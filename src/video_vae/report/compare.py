@@ -18,7 +18,7 @@ from video_vae.config import SCORED
 from video_vae.config import runs as config_runs
 from video_vae.metrics.intervals import MIN_SOURCES, estimate, holm, source_values
 from video_vae.metrics.summary import SOURCE, known_sources
-from video_vae.report.tables import BASELINE, Results, stage_name
+from video_vae.report.tables import BASELINE, COMPARE, Results, part_of
 from video_vae.report.terms import METRICS, MISSING, SHORT_LABELS, counted, number, stage_label, variant_label
 
 BASELINE_VARIANTS = ("repeat", "mean")
@@ -43,7 +43,7 @@ class Row:
     def label(self, *, with_experiment: bool) -> str:
         """Name it for people."""
         name = variant_label(self.variant)
-        if self.stage != BASELINE:
+        if self.stage not in (BASELINE, COMPARE):
             name = f"{name}, {stage_label(self.stage).lower()}"
         return f"{name} ({self.experiment})" if with_experiment else name
 
@@ -115,17 +115,26 @@ def source_count(results: Results, row: Row) -> int:
 
 
 def main_pairs(results: Results) -> list[tuple[Row, Row]]:
-    """List what is worth comparing within the base run: with the ceiling, the baselines, the stage before."""
+    """List what is worth comparing within the base run: with the ceiling, rivals, baselines, the stage before."""
     experiment = results.experiments[0]
     final = results.final_stage(experiment)
     if final is None:
         return []
     rec = Row(experiment=experiment, stage=final, variant="rec")
     pairs = [(rec, Row(experiment=experiment, stage=final, variant="spatial"))]
+    pairs += [(rec, rival) for rival in rival_rows(results)]
     pairs += [(rec, Row(experiment=experiment, stage=BASELINE, variant=variant)) for variant in BASELINE_VARIANTS]
     stages = [stage for stage in SCORED if not clip_values(results, _rec(experiment, stage), "psnr").empty]
     pairs += [(_rec(experiment, b), _rec(experiment, a)) for a, b in itertools.pairwise(stages)]
     return pairs
+
+
+def rival_rows(results: Results) -> list[Row]:
+    """List the rivals of the base run that were scored."""
+    rows = [Row(experiment=results.experiments[0], stage=COMPARE, variant=name) for name in results.config.compare]
+    return [
+        row for row in rows if len(_rows(results, row)) or results.row(row.experiment, COMPARE, row.variant) is not None
+    ]
 
 
 def _rec(experiment: str, stage: str) -> Row:
@@ -150,7 +159,7 @@ def experiment_pairs(results: Results) -> list[tuple[Row, Row]]:
 def shared(results: Results, experiment: str, stage: str) -> bool:
     """Tell whether an experiment's scores of a stage are the base run's."""
     owners = [
-        config_runs.evaluation_owner(results.settings, name, stage_name(stage))
+        config_runs.evaluation_owner(results.settings, name, part_of(stage))
         for name in (experiment, results.experiments[0])
     ]
     return owners[0] == owners[1]

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from video_vae import __version__
-from video_vae.report import experiments, players, reproducibility, sections, strips, training_view
+from video_vae.report import experiments, players, reproducibility, rivals, sections, strips, training_view
 from video_vae.report.lost import lost_outputs
 from video_vae.report.style import COLOURS
 from video_vae.report.tables import Results
@@ -37,7 +37,7 @@ def render(
         "head": sections.head(results),
         "hero": strips.hero(results),
         "results": sections.results_section(results, writer),
-        "notes": [(variant_label(key), note) for key, note in VARIANT_NOTES.items()],
+        "notes": [(variant_label(key), note) for key, note in VARIANT_NOTES.items()] + rivals.notes(results),
         "metrics": list(METRICS.values()),
         "metrics_csv": _download(results.root / "metrics.csv"),
         "players": embedded,

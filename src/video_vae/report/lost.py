@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from video_vae.config import Scored
-from video_vae.config.runs import Runs, evaluation_owner, reconstruction_owner, stage_owner
+from video_vae.config.runs import (
+    Part,
+    RivalName,
+    Runs,
+    evaluation_owner,
+    part_folder,
+    reconstruction_owner,
+    scored_parts,
+    stage_owner,
+)
 
-VARIANTS = {True: ("ori", "rec", "spatial", "preview"), False: ("ori", "mean", "repeat", "preview")}
-"""Folders of clips beside the index of a stage's reconstructions, and of the baselines'."""
-BASELINES = "baselines"
 MAX_NAMED = 3
 """Paths that a line names."""
 
@@ -40,22 +45,28 @@ def lost_outputs(runs: Runs, results: Path) -> list[Lost]:
     """Return what is gone of the models and reconstructions behind the scores that are there, each once."""
     found: dict[Lost, None] = {}
     for name, run in runs.items():
-        for stage in (*run.scored, *([None] if run.evaluation.baselines else [])):
-            scored = results / evaluation_owner(runs, name, stage) / (stage or BASELINES) / "metrics" / "summary.json"
+        for part in scored_parts(run):
+            scored = results / evaluation_owner(runs, name, part) / part_folder(part) / "metrics" / "summary.json"
             if scored.is_file():
-                found |= dict.fromkeys(_of_stage(runs, name, stage, results))
+                found |= dict.fromkeys(_of_part(runs, name, part, results))
     return list(found)
 
 
-def _of_stage(runs: Runs, name: str, stage: Scored | None, results: Path) -> Iterator[Lost]:
-    if stage is not None:
-        model = results / stage_owner(runs, name, stage) / stage / "model"
+def _variants(part: Part) -> tuple[str, ...]:
+    """List the folders of clips beside the index of a part's reconstructions."""
+    made = (part,) if isinstance(part, RivalName) else ("rec", "spatial") if part else ("mean", "repeat")
+    return ("ori", *made, "preview")
+
+
+def _of_part(runs: Runs, name: str, part: Part, results: Path) -> Iterator[Lost]:
+    if part is not None and not isinstance(part, RivalName):
+        model = results / stage_owner(runs, name, part) / part / "model"
         if not model.is_dir():
             yield Lost(paths=(str(model),), targets=(str(model),))
-    owner = reconstruction_owner(runs, name, stage)
-    folder = results / owner / (stage or BASELINES)
+    owner = reconstruction_owner(runs, name, part)
+    folder = results / owner / part_folder(part)
     shards = [folder / "reconstruction" / f"shard_{n}.csv" for n in range(runs[owner].reconstruction.shards)]
-    clips = [folder / f"reconstruction_{variant}" for variant in VARIANTS[stage is not None]]
+    clips = [folder / f"reconstruction_{variant}" for variant in _variants(part)]
     lost = [path for path in [*shards, *clips] if not path.exists()]
     if lost:
         again = (

@@ -16,6 +16,7 @@ from video_vae.metrics.intervals import MIN_SOURCES
 from video_vae.report import compare
 from video_vae.report.compare import Difference, Row
 from video_vae.report.paper_formats import Cell, Table, as_csv, as_latex, as_markdown
+from video_vae.report.rivals import lossy_rivals
 from video_vae.report.sections import metric_cell
 from video_vae.report.tables import BASELINE, Results
 from video_vae.report.terms import FLOW_METRICS, METRICS, Metric, counted, flow_label, stage_label, variant_label
@@ -57,10 +58,11 @@ def paper_tables(results: Results) -> dict[str, Table]:
 
 
 def main_rows(results: Results) -> list[Row]:
-    """List what answers the question: final reconstructions of the base run, the spatial VAE alone, the baselines."""
+    """List what answers the question: the base run's last reconstructions, the spatial VAE alone, rivals, baselines."""
     base = results.experiments[0]
     final = results.final_stage(base)
     rows = [] if final is None else [Row(experiment=base, stage=final, variant=name) for name in ("rec", "spatial")]
+    rows += compare.rival_rows(results)
     rows += [Row(experiment=base, stage=BASELINE, variant=name) for name in compare.BASELINE_VARIANTS]
     return [row for row in rows if results.row(row.experiment, row.stage, row.variant) is not None]
 
@@ -200,6 +202,7 @@ def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) 
         f"{_range(clips)} held-out clips from {_range(sources)} sources",
         f"{windows}, {height}×{width}, {every}, stored without loss",
     ]
+    said += [f"{name} given as {storage}" for name, storage in lossy_rivals(results).items()]
     said += ["LPIPS with AlexNet v0.1"] if any(metric.key == "lpips" for metric in metrics) else []
     flows = sorted({value for value in results.metrics_text.get("flow", ()) if value})
     named = [metric.label for metric in metrics if metric.key in FLOW_METRICS]

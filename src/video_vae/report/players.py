@@ -15,9 +15,9 @@ from PIL import Image
 
 from video_vae.data.storage import PREVIEW_SUFFIX
 from video_vae.metrics.summary import WINDOW
-from video_vae.report.compare import Row, clip_values
+from video_vae.report.compare import Row, clip_values, rival_rows
 from video_vae.report.strips import data_uri, ranked_clips, spread
-from video_vae.report.tables import BASELINE, Results
+from video_vae.report.tables import BASELINE, COMPARE, Results
 from video_vae.report.terms import METRICS, counted, rounded, stage_label, variant_label
 
 MEDIA_LIMIT = 13_000_000
@@ -51,7 +51,7 @@ class Player:
 
 
 def clip_sources(results: Results, clip_id: str) -> list[Source]:
-    """List the previews of a clip that exist: original, final reconstructions of each experiment, a baseline."""
+    """List a clip's previews that exist: original, final reconstructions of each experiment, rivals, a baseline."""
     base = results.experiments[0]
     final = results.final_stage(base)
     if final is None:
@@ -66,6 +66,9 @@ def clip_sources(results: Results, clip_id: str) -> list[Source]:
             row = Row(experiment=name, stage=stage, variant="rec")
             label = f"Video VAE ({name}" + ("" if stage == final else f", {stage_label(stage).lower()}") + ")"
             found.append(_source(results, f"rec-{name}", label, name, stage, "rec", clip_id, row))
+    for row in rival_rows(results):
+        name = row.variant
+        found.append(_source(results, f"rival-{name}", variant_label(name), base, COMPARE, name, clip_id, row))
     row = Row(experiment=base, stage=BASELINE, variant="repeat")
     label = variant_label("repeat")
     found.append(_source(results, "repeat", label, base, BASELINE, "repeat", clip_id, row))
@@ -75,7 +78,7 @@ def clip_sources(results: Results, clip_id: str) -> list[Source]:
 def _source(
     results: Results, key: str, label: str, experiment: str, stage: str, variant: str, clip_id: str, row: Row | None
 ) -> Source:
-    folder = results.folder(experiment, stage) / "reconstruction_preview"
+    folder = results.folder(experiment, stage, variant) / "reconstruction_preview"
     return Source(key=key, label=label, path=folder / f"{clip_id}_{variant}{PREVIEW_SUFFIX}", row=row)
 
 

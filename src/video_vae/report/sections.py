@@ -15,10 +15,11 @@ from video_vae.report import compare, figures
 from video_vae.report.answer import answer, why_no_gain
 from video_vae.report.compare import Difference, Row
 from video_vae.report.style import inline_svg, save_figure
-from video_vae.report.tables import BASELINE, Results
+from video_vae.report.tables import BASELINE, COMPARE, Results
 from video_vae.report.terms import METRICS, counted, flow_label, number, stage_label, variant_label
 
-ORDER = {"start": 0, "stage1": 1, "stage2": 2, "stage3": 3, BASELINE: 9}
+ORDER = {"start": 0, "stage1": 1, "stage2": 2, "stage3": 3}
+LAST = {COMPARE: 1, BASELINE: 2}
 VARIANT_ORDER = {"rec": 0, "spatial": 1, "repeat": 2, "mean": 3}
 
 
@@ -104,14 +105,14 @@ def _column_values(results: Results, column: str) -> str:
 
 
 def ordered_metrics(results: Results) -> pd.DataFrame:
-    """Sort metrics.csv for reading: experiments in order, the last stage first, baselines last."""
+    """Sort metrics.csv for reading: experiments in order, the last stage first, then rivals and baselines."""
     table = results.metrics.copy()
     if table.empty:
         return table
     place = {name: index for index, name in enumerate(results.experiments)}
     keys = pd.DataFrame(
         {
-            "baseline": table["stage"] == BASELINE,
+            "other": table["stage"].map(LAST).fillna(0),
             "experiment": table["experiment"].map(place),
             "stage": -table["stage"].map(ORDER).fillna(5),
             "variant": table["variant"].map(VARIANT_ORDER).fillna(8),
@@ -123,7 +124,7 @@ def ordered_metrics(results: Results) -> pd.DataFrame:
 def metrics_table(results: Results) -> dict[str, Any]:
     """Give all rows of metrics.csv, each number rounded for reading beside the text of the file.
 
-    `main` marks the rows that answer the question: final reconstructions, the spatial VAE alone, the baselines.
+    `main` marks the rows that answer the question: final reconstructions, the spatial VAE alone, rivals, baselines.
     """
     table = ordered_metrics(results)
     metrics = [METRICS[key] for key in METRICS if key in table and table[key].notna().any()]
@@ -152,7 +153,7 @@ def metrics_table(results: Results) -> dict[str, Any]:
 
 def _main_rows(results: Results, table: pd.DataFrame) -> set[Any]:
     final = table["experiment"].map({name: results.final_stage(name) for name in results.experiments})
-    last = table[(table["stage"] == final) | (table["stage"] == BASELINE)]
+    last = table[(table["stage"] == final) | table["stage"].isin(list(LAST))]
     base = last["experiment"] == results.experiments[0]
     return set(last.index[base | (last["variant"] == "rec")])
 
@@ -232,7 +233,7 @@ def over_time_figures(results: Results, writer: FigureWriter) -> list[str]:
     experiment = results.experiments[0]
     table = results.frames[results.frames["experiment"] == experiment]
     table = table[table["psnr"].notna()]
-    stages = [stage for stage in ORDER if stage != BASELINE and (table["stage"] == stage).any()]
+    stages = [stage for stage in ORDER if (table["stage"] == stage).any()]
     if not stages:
         return []
     scored = table[table["stage"].isin(stages)].groupby(["stage", "variant", "frame"])["psnr"]
@@ -240,7 +241,8 @@ def over_time_figures(results: Results, writer: FigureWriter) -> list[str]:
     margin = 0.08 * (high - low) or 1.0
     drawn = []
     for stage in stages:
-        rows = table[(table["stage"] == stage) & table["variant"].isin(["rec", "spatial"])]
+        own = (table["stage"] == stage) & table["variant"].isin(["rec", "spatial"])
+        rows = table[own | (table["stage"] == COMPARE)] if stage == stages[-1] else table[own]
         limits = (low - 2 * margin, high + margin)
         picture = figures.over_time(rows, stage_label(stage), results.config.model.chunk_frames, limits)
         text = f"PSNR against the frame of the clip after {stage_label(stage).lower()}"

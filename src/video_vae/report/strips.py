@@ -15,7 +15,7 @@ from PIL import Image
 
 from video_vae.data.storage import LOSSLESS_SUFFIX, iter_lossless, lossless_info
 from video_vae.errors import UserError
-from video_vae.report.compare import Row, clip_values
+from video_vae.report.compare import Row, clip_values, rival_rows
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, number, variant_label
 
@@ -91,7 +91,7 @@ def spread(count: int, most: int) -> list[int]:
 
 def reconstruction_file(results: Results, experiment: str, stage: str, variant: str, clip_id: str) -> Path:
     """Give the lossless file of a clip."""
-    folder = results.folder(experiment, stage) / f"reconstruction_{variant}"
+    folder = results.folder(experiment, stage, variant) / f"reconstruction_{variant}"
     return folder / f"{clip_id}{LOSSLESS_SUFFIX}"
 
 
@@ -124,23 +124,25 @@ def _strip(results: Results, clip_id: str, title: str, score: str) -> Strip:
     experiment = results.experiments[0]
     stage = results.final_stage(experiment) or ""
     files = {v: reconstruction_file(results, experiment, stage, v, clip_id) for v in ("ori", *COMPARED)}
+    for rival in rival_rows(results):
+        files[rival.variant] = reconstruction_file(results, experiment, rival.stage, rival.variant, clip_id)
     indices = spread(lossless_info(files["ori"]).frames, FRAMES)
     original = pick_frames(files["ori"], indices)
     rows = [_row(variant_label("ori"), original)]
-    for variant in COMPARED:
-        if not files[variant].exists():
+    for variant, file in files.items():
+        if variant == "ori" or not file.exists():
             continue
-        frames = pick_frames(files[variant], indices)
+        frames = pick_frames(file, indices)
         rows += [
             _row(variant_label(variant), frames),
-            _row(f"Error of the {_lower(variant)}", error_map(original, frames), True),
+            _row(f"Error of {_named(variant)}", error_map(original, frames), True),
         ]
     return Strip(clip_id=clip_id, title=title, score=score, frames=tuple(indices), rows=tuple(rows))
 
 
-def _lower(variant: str) -> str:
+def _named(variant: str) -> str:
     label = variant_label(variant)
-    return label[0].lower() + label[1:]
+    return f"the {label[0].lower()}{label[1:]}" if variant in COMPARED else label
 
 
 def _row(label: str, frames: np.ndarray, is_error: bool = False) -> StripRow:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from video_vae.config import SCORED, STAGES, Config, Scored
+from video_vae.config import SCORED, STAGES, Config
 from video_vae.config import runs as config_runs
 from video_vae.errors import UserError
 from video_vae.files import walk
@@ -21,7 +21,8 @@ from video_vae.report.terms import METRICS
 logger = logging.getLogger(__name__)
 
 BASELINE = "baseline"
-BASELINE_FOLDER = "baselines"
+COMPARE = config_runs.COMPARE
+"""Stage of the rows of rivals."""
 _KEYS = ["experiment", "stage", "variant", "clip_id"]
 _FRAME_COLUMNS = [*_KEYS, "frame", *METRICS]
 LOG_BYTES = 10_000_000
@@ -96,11 +97,11 @@ class Results:
                 return row
         return None
 
-    def folder(self, experiment: str, stage: str) -> Path:
-        """Give the folder with the reconstructions of an experiment's stage or baselines, which it may share."""
-        name = stage_name(stage)
-        owner = config_runs.reconstruction_owner(self.settings, experiment, name)
-        return self.root / owner / (name or BASELINE_FOLDER)
+    def folder(self, experiment: str, stage: str, variant: str = "") -> Path:
+        """Give the folder with the reconstructions of an experiment's stage, baselines or rival, which it may share."""
+        part = part_of(stage, variant)
+        owner = config_runs.reconstruction_owner(self.settings, experiment, part)
+        return self.root / owner / config_runs.part_folder(part)
 
 
 def load_results(config: Config, root: Path) -> Results:
@@ -148,8 +149,10 @@ def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def stage_name(stage: str) -> Scored | None:
-    """Return a stage by its name; None for the baselines."""
+def part_of(stage: str, variant: str = "") -> config_runs.Part:
+    """Return the part of a run that a row of metrics.csv belongs to."""
+    if stage == COMPARE:
+        return config_runs.RivalName(variant)
     return next((name for name in SCORED if name == stage), None)
 
 
@@ -163,10 +166,11 @@ def _files(folder: Path, name: str) -> Iterator[Path]:
 
 def _scores(root: Path, settings: config_runs.Runs, name: str, columns: list[str]) -> pd.DataFrame:
     parts = []
-    for experiment in settings:
-        for stage in (*SCORED, BASELINE):
-            owner = config_runs.evaluation_owner(settings, experiment, stage_name(stage))
-            path = root / owner / (stage_name(stage) or BASELINE_FOLDER) / "metrics" / name
+    for experiment, run in settings.items():
+        for part in (*SCORED, None, *map(config_runs.RivalName, run.compare)):
+            stage = config_runs.part_label(part)
+            owner = config_runs.evaluation_owner(settings, experiment, part)
+            path = root / owner / config_runs.part_folder(part) / "metrics" / name
             if path.is_file():
                 table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, dtype=_TEXT)
                 parts.append(table.assign(experiment=experiment, stage=stage))

@@ -123,6 +123,7 @@ STAGE_LABELS = {
     "stage1": "Stage 1",
     "stage2": "Stage 2",
     "stage3": "Stage 3",
+    "compare": "Compared",
     "baseline": "Baseline",
 }
 

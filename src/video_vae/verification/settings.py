@@ -35,7 +35,10 @@ _SLICERS: Mapping[str, Callable[[Config, Record], slices.Slice]] = {
 
 
 def _reconstruction(config: Config, record: Record) -> slices.Slice:
-    baselines = "hold" in record.values.get("settings", {})
+    settings = record.values.get("settings", {})
+    if "rival" in settings:
+        return slices.rival_slice(config, settings["rival"])
+    baselines = "hold" in settings
     return slices.baselines_slice(config) if baselines else slices.reconstruct_slice(config)
 
 

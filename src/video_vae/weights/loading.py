@@ -84,8 +84,13 @@ def read_config(model: ModelFiles) -> dict[str, Any]:
     return values
 
 
-def load_spatial(spatial: settings.Spatial, given: Path | None = None) -> AutoencoderKL:
+def load_spatial(spatial: settings.Spatial, given: Path | None = None, key: str = "spatial") -> AutoencoderKL:
     """Load the spatial VAE from a folder or file, or from what the config names (a local one or a hub id).
+
+    Args:
+        spatial: what the config says of it.
+        given: folder or file to take instead.
+        key: where the config says it.
 
     Raises:
         UserError: if it cannot be loaded, or its weights have another hash than the config says.
@@ -99,7 +104,7 @@ def load_spatial(spatial: settings.Spatial, given: Path | None = None) -> Autoen
         model = find_model(Path(source, inner or ""), "spatial VAE")
     else:
         model = hub_model(source, None if given is not None else spatial.hub_subfolder)
-    check_hash(model, spatial.sha256, "spatial", source, local=local)
+    check_hash(model, spatial.sha256, key, source, local=local)
     if not model.is_full:
         log.warning("spatial VAE %s: takes %s; are there none in full precision?", source, model.weights[0].name)
     verify_checksum(model)
@@ -158,7 +163,9 @@ def check_hash(model: ModelFiles, expected: str | None, key: str, source: str, *
         log.warning("%s: set %s.sha256: %s, so that no other weights are ever taken", source, key, found)
     elif expected is not None and found != expected:
         names = ", ".join(str(path) for path in model.weights)
-        raise UserError(f"{KINDS[key]}: {names} has sha256 {found}, but {key}.sha256 says {expected}")
+        raise UserError(
+            f"{KINDS.get(key, 'spatial VAE')}: {names} has sha256 {found}, but {key}.sha256 says {expected}"
+        )
 
 
 def check_agrees(vae: VideoAutoencoderKL, model: settings.Model, source: str, keys: Sequence[str]) -> None:
