@@ -18,6 +18,7 @@ from functools import partial
 
 from benchmarks import (
     borders,
+    checkpoint,
     coverage,
     crops,
     encode,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "sequential": sequential.run,
     "prepare": prepare.run,
     "long-video": long_video.run,
+    "checkpoint": checkpoint.run,
     "encode": encode.run,
     "chunks": borders.run_chunks,
     "tiles": borders.run_tiles,

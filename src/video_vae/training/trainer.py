@@ -21,6 +21,7 @@ from video_vae.distributed.stopping import StopRequest
 from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.progress import Progress, progress
 from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
+from video_vae.training.background import CheckpointWriter
 from video_vae.training.checkpoint import CheckpointStore, State
 from video_vae.training.datasets import Ahead, Batch, Source, read_batch
 from video_vae.training.journal import Journal
@@ -97,6 +98,7 @@ class Trainer:
         self.validated: dict[str, float] = {}
         """Figures of the last validation."""
         self.model = self._wrapped()
+        self._writer = CheckpointWriter(store)
         self._reported: set[str] = set()
         self._stop = StopRequest()
         self._clock = Stopwatch(ranks.device)
@@ -135,6 +137,7 @@ class Trainer:
         with ExitStack() as stack:
             stack.enter_context(self._stop.listening())
             stack.callback(ahead.close)
+            stack.callback(self._writer.close)
             bar = self._bar(stack)
             self._validate()
             self._clock.read()
@@ -168,7 +171,7 @@ class Trainer:
         self.counters.seconds += self._step_seconds
         status = None if last else self._status(agreed)
         if batch.step % self.stage.checkpoint_every == 0 or last or status is not None or CHECKPOINT in agreed.flags:
-            self.save()
+            self.save(wait=last or status is not None)
         if status is None:
             self._validate()
         if last or status is not None:
@@ -302,7 +305,7 @@ class Trainer:
 
     def _give_up(self, text: str) -> None:
         """Save the state before this step and end on all ranks; the first one says why."""
-        if self.ranks.broadcast(self.counters.step not in self.store.steps()):
+        if self.ranks.broadcast(not self._writer.holds(self.counters.step)):
             self.save()
         if self.ranks.is_main:
             raise UserError(text)
@@ -327,18 +330,23 @@ class Trainer:
             "memory_gb": peak_memory_gb(self.ranks.device),
         }
 
-    def save(self) -> None:
-        """Write a checkpoint of the state as it is; called by all ranks."""
+    def save(self, *, wait: bool = True) -> None:
+        """Write a checkpoint of the state as it is; called by all ranks.
+
+        Args:
+            wait: until it is written; otherwise it is written beside the next steps.
+        """
         began = time.monotonic()
         tensors = self.optimization.state()
         if self.ranks.is_main:
             values = {**asdict(self.counters), "log_bytes": self.journal.flush(), "world_size": self.ranks.world_size}
-            self.store.save(State(step=self.counters.step, tensors=tensors, values=values))
+            self._writer.save(State(step=self.counters.step, tensors=tensors, values=values), wait=wait)
             self.ranks.reached(f"the checkpoint of step {self.counters.step}")
         self.ranks.barrier()
         self._saved_at = time.monotonic()
-        self._save_seconds = self._saved_at - began
-        self.journal.write("checkpoint", self.counters.step, seconds=self._save_seconds)
+        waited = self._saved_at - began
+        self._save_seconds = waited + self._writer.seconds
+        self.journal.write("checkpoint", self.counters.step, seconds=waited)
 
     def _resume(self) -> None:
         state = self.store.newest() if self.ranks.is_main else None
