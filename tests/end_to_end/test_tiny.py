@@ -134,7 +134,7 @@ def test_stages_on_pixels_train_on_prepared_clips_and_scores_look_at_the_clips(c
         for stage in ("stage1", "stage3")
     }
     assert records["stage1"]["prepared"] is None and records["stage3"]["prepared"]["prepare"] == "h264"
-    assert records["stage3"]["prepared"]["psnr"] > 25
+    assert records["stage3"]["prepared"]["psnr"] > 20  # random colours of three pixels, coded in 4:2:0
     page = (checkout / "reports" / "report.html").read_text(encoding="utf-8")
     assert "clips prepared as h264" in page and "again by scikit-image" in page
 
