@@ -6,6 +6,7 @@
 # make test-wheel                 the package beside an older torch, built and checked as for an upload (5 GB)
 # make offline CONFIG=my.yaml     fetches all that needs the network, for machines without [SDM=conda]
 # make test-slurm                 the workflow on a real SLURM of four nodes on this machine (Debian, as root; 11 minutes)
+# make test-gpu                  nets, metrics and training on a GPU against the processor; skipped where there is none
 # make test-faults                break runs on purpose; their table goes to docs/reliability.md with PUBLISH=1
 # make reproduce                  the demo twice in fresh folders, compared byte for byte
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
@@ -19,7 +20,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-faults test-slurm test-conda test-container test-wheel offline reproduce bench lint format config audit lock clean
+.PHONY: help env demo test test-slow test-faults test-slurm test-conda test-container test-wheel test-gpu offline reproduce bench lint format config audit lock clean
 
 PYTHON_BIN := .venv/bin
 PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
@@ -65,6 +66,10 @@ format: env
 
 test: lint
 	@$(PYTHON_BIN)/pytest
+
+# Needs torch, diffusers, safetensors, this package and pytest; PYTHON_BIN names another environment. Skipped without CUDA.
+test-gpu:
+	@$(PYTHON_BIN)/python -m pytest -rs tests/gpu
 
 test-slow: env
 	@$(PYTHON_BIN)/pytest -m slow
