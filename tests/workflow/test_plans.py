@@ -145,7 +145,7 @@ def test_new_clips_in_a_source_folder_are_seen(own_copy: Checkout) -> None:
 def test_clips_of_your_own_leave_the_demo_finished(own_copy: Checkout) -> None:
     (own_copy.folder / "clips").mkdir()
     own = {"experiment": "mine", "data": {"sources": ["clips"], "packages": []}}
-    assert own_copy.plan(**own) == {"write_settings": 9, **FROM_DATA}
+    assert own_copy.plan(**own) == {"write_settings": 10, "start_model": 1, **FROM_DATA}
     (own_copy.folder / "mine.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
     assert own_copy.snakemake("--configfile", "config/demo.yaml", "mine.yaml").returncode == 0
     (own_copy.folder / "mine.yaml").write_text("{}", encoding="utf-8")

@@ -2,14 +2,6 @@
 # as somebody else made them. A rival depends on no training, and adding one computes that one alone.
 
 
-def rival_files(experiment, name):
-    """List the files that a rival is made from: those of a net in a local folder, or somebody's videos."""
-    rival = RUNS[experiment].compare[name]
-    if rival.videos is not None:
-        return local(sorted(str(path) for path in Path(rival.videos).glob("[!.]*") if not set("{}") & set(path.name)))
-    return model_files(rival.net.place)
-
-
 rule reconstruct_rival:
     input:
         settings="results/{experiment}/settings/compare_{rival}.json",

@@ -3,15 +3,6 @@
 # the training saves itself before, and its SLURM job goes back into the queue.
 
 
-def start_inputs(wildcards):
-    """List the settings and the files that the weights are made of which nothing is trained of yet."""
-    run, name = RUNS[wildcards.experiment], wildcards.experiment
-    found = {"settings": f"results/{name}/settings/start_model.json", "pretrained": [], "spatial": []}
-    if run.model.pretrained is not None:
-        return found | {"pretrained": model_files(run.model.place)}
-    return found | {"pretrained" if run.spatial.pretrained else "spatial": spatial_files(name)}
-
-
 # What the first stage begins with, where it is not a fresh net, and what is scored where nothing is trained.
 rule start_model:
     input:

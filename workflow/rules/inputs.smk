@@ -1,0 +1,140 @@
+# Which files and options the jobs take: a run's own, or those of the run that it shares them with.
+
+
+def data_file(experiment, name):
+    """Name a clip table of the run's data."""
+    return f"results/{runs.data_owner(RUNS, experiment)}/data/{name}.csv"
+
+
+def package_listings(experiment):
+    """List what the fetched packages of a run's data hold."""
+    return [f"resources/{name}/files.json" for name in RUNS[experiment].data.packages]
+
+
+def spatial_files(experiment):
+    """List the files of a run's spatial VAE: a pretrained model's, what its training makes, or what lies in a folder."""
+    spatial = RUNS[experiment].spatial
+    if RUNS[experiment].model.pretrained is not None:
+        return f"results/{runs.stage_owner(RUNS, experiment, START)}/{START}/spatial"
+    if spatial.pretrained is None:
+        return f"results/{runs.spatial_owner(RUNS, experiment)}/spatial"
+    return model_files(spatial.place)
+
+
+def model_files(place):
+    """List the files of a model on this machine; none where its place is None."""
+    return local([str(path) for path in find_model(place).files]) if place else []
+
+
+def spatial_given(experiment, input):
+    """Name the spatial VAE of a job, a folder or a file; empty where it is a hub id."""
+    pretrained = RUNS[experiment].model.pretrained is not None
+    return str((not pretrained and RUNS[experiment].spatial.place) or input.spatial or "")
+
+
+def latent_files(experiment):
+    """List the shards of a run's latent cache."""
+    run = RUNS[experiment]
+    folder = f"results/latents/{slices.latents_fingerprint(run)}"
+    return [f"{folder}/shard_{shard}.safetensors" for shard in range(run.latents.shards)]
+
+
+def prepared_files(experiment):
+    """List the shards of a run's prepared clips."""
+    run = RUNS[experiment]
+    folder = f"results/prepared/{slices.prepared_fingerprint(run)}"
+    return [f"{folder}/shard_{shard}.tar" for shard in range(run.data.prepare_shards)]
+
+
+def stage_model(experiment, stage):
+    """Name the folder of a stage's weights, which may be another run's."""
+    return f"results/{runs.stage_owner(RUNS, experiment, stage)}/{stage}/model"
+
+
+def stage_inputs(stage):
+    """Make an input function for the training of a stage."""
+
+    def inputs(wildcards):
+        run, name = RUNS[wildcards.experiment], wildcards.experiment
+        before = run.stages.before(stage) or (START if run.model.pretrained else None)
+        return {
+            "settings": f"results/{name}/settings/train_{stage}.json",
+            "train": data_file(name, "train"),
+            "test": data_file(name, "test"),
+            "spatial": spatial_files(name),
+            "latents": latent_files(name) if slices.uses_cache(run, stage) else [],
+            "prepared": prepared_files(name) if slices.uses_prepared(run, stage) else [],
+            "init": stage_model(name, before) if before else [],
+            "lpips": "resources/lpips/vgg.safetensors" if slices.needs_perceptual(run, stage) else [],
+        }
+
+    return inputs
+
+
+def stage_options(wildcards, input):
+    """Write the options of a stage's training that name its inputs."""
+    return options(
+        latents=list(input.latents),
+        prepared=list(input.prepared),
+        spatial=spatial_given(wildcards.experiment, input),
+        init_from=input.init,
+        lpips=str(input.lpips) and os.path.dirname(str(input.lpips)),
+    )
+
+
+def reconstructed(experiment, part):
+    """List the indices of the clips reconstructed from a stage, a rival's, or the baselines' where the part is None."""
+    owner = runs.reconstruction_owner(RUNS, experiment, part)
+    folder = f"results/{owner}/{runs.part_folder(part)}/reconstruction"
+    return [f"{folder}/shard_{shard}.csv" for shard in range(RUNS[owner].reconstruction.shards)]
+
+
+def variants(*names):
+    """Make a params function: the folders of frames that lie beside the reconstruction's first index."""
+    return lambda wildcards, input: [f"{os.path.dirname(input.index[0])}_{name}" for name in names]
+
+
+def evaluation_options(wildcards):
+    """Write the options of a run's evaluation."""
+    settings = RUNS[wildcards.experiment].evaluation
+    return options(
+        metric=settings.metrics,
+        flow=settings.flow,
+        flow_weights=settings.flow_weights,
+        flow_sha256=settings.flow_sha256,
+        fvd_weights=settings.fvd_weights,
+        fvd_sha256=settings.fvd_sha256,
+        fvd_frames=settings.fvd_weights and settings.fvd_frames,
+        bootstrap=settings.bootstrap,
+    )
+
+
+def scores(experiment, part):
+    """Name the summary of the scores of a stage, a rival, or the baselines where the part is None."""
+    return f"results/{runs.evaluation_owner(RUNS, experiment, part)}/{runs.part_folder(part)}/metrics/summary.json"
+
+
+def all_scores():
+    """List every row source of metrics.csv: (experiment, stage, summary)."""
+    return [
+        (name, runs.part_label(part), scores(name, part))
+        for name, run in RUNS.items()
+        for part in runs.scored_parts(run)
+    ]
+
+
+def start_inputs(wildcards):
+    """List the settings and the files that the weights are made of which nothing is trained of yet."""
+    run, name = RUNS[wildcards.experiment], wildcards.experiment
+    found = {"settings": f"results/{name}/settings/start_model.json", "pretrained": [], "spatial": []}
+    if run.model.pretrained is not None:
+        return found | {"pretrained": model_files(run.model.place)}
+    return found | {"pretrained" if run.spatial.pretrained else "spatial": spatial_files(name)}
+
+
+def rival_files(experiment, name):
+    """List the files that a rival is made from: those of a net in a local folder, or somebody's videos."""
+    rival = RUNS[experiment].compare[name]
+    if rival.videos is not None:
+        return local(sorted(str(path) for path in Path(rival.videos).glob("[!.]*") if not set("{}") & set(path.name)))
+    return model_files(rival.net.place)
