@@ -88,7 +88,7 @@ def test_a_run_that_differs_in_stage_3_shares_the_stages_before_it(checkout: Pat
 
 def test_weights_from_outside_are_scored_and_reported_without_training(checkout: Path) -> None:
     results = checkout / "results" / "published"
-    assert {path.name for path in results.iterdir()} == {"start", "baselines"}
+    assert {path.name for path in results.iterdir()} == {"start", "baselines", "settings"}
     record = json.loads((results / "start" / "run.json").read_text(encoding="utf-8"))
     assert record["pretrained"] == "outside/vae.safetensors"
     assert record["pretrained_sha256"] == sha256_file(checkout / "outside" / "vae.safetensors")
