@@ -46,9 +46,13 @@ VALUES: tuple[Any, ...] = (
 )
 
 
+NAMED = {"resources": PACKAGE, "compare": {"spatial": "theirs"}}
+"""Sections of entries by name, and what an entry needs."""
+
+
 def _keys(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, field in model.model_fields.items():
-        place = (*prefix, name, "clips") if name == "resources" else (*prefix, name)
+        place = (*prefix, name, "clips") if name in NAMED else (*prefix, name)
         yield (*prefix, name)
         for part in (field.annotation, *get_args(field.annotation)):
             if isinstance(part, type) and issubclass(part, BaseModel):
@@ -59,8 +63,10 @@ KEYS = sorted(set(_keys(Config)))
 
 
 def _config(key: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """Set one key; a package needs its other keys as well."""
-    values: dict[str, Any] = {"resources": {"clips": dict(PACKAGE)}} if key[:2] == ("resources", "clips") else {}
+    """Set one key; a package needs its other keys as well, and a rival's net its place."""
+    values: dict[str, Any] = {}
+    if key[1:2] == ("clips",) and key[0] in NAMED and key[-1] != "videos":
+        values = {key[0]: {"clips": dict(NAMED[key[0]])}}
     inner = values
     for part in key[:-1]:
         inner = inner.setdefault(part, {})
