@@ -124,7 +124,7 @@ def test_only_new_clips_are_prepared(videos: list[Clip], tmp_path: Path, monkeyp
     )
     first = prepare(tmp_path, videos[:1], output="old/shard_0.tar")
     second = prepare(tmp_path, videos, "--reuse", str(tmp_path), output="new/shard_0.tar")
-    assert decoded == ["a", "b", "c"] and not list(tmp_path.rglob("*.parts"))
+    assert sorted(decoded) == ["a", "b", "c"] and not list(tmp_path.rglob("*.parts"))
     third = prepare(tmp_path, videos, output="third/shard_0.tar")
     assert second.read_bytes() == third.read_bytes() != first.read_bytes()
     content = bytearray(second.read_bytes())

@@ -166,7 +166,8 @@ def test_the_module_runs_out_of_git_with_no_checkout_beside_it(place: Path, ever
     commit = subprocess.run(
         ["git", "rev-parse", "v1"], cwd=forge / "forge/someone/video-vae", check=True, capture_output=True, text=True
     ).stdout.strip()
-    assert {path.name for path in (host.folder / ".snakemake/video-vae").iterdir()} == {commit, "settings.jinja"}
+    written = {path.name for path in (host.folder / ".snakemake/video-vae").iterdir()}
+    assert written == {commit, "settings.jinja", "plans"}
     archived = (host.folder / f".snakemake/video-vae/{commit}/.git_archival.txt").read_text(encoding="utf-8")
     assert archived == f"node: {commit}\n"
     assert all((host.folder / target).is_file() for target in TARGETS)

@@ -28,6 +28,8 @@ FROM_LATENTS = {
 }
 BASELINES = {"reconstruct_baselines": 1, "evaluate_baselines": 1}
 FROM_DATA = {"prepare_manifest": 1, **FROM_LATENTS, **BASELINES, "reconstruct_clips": 4, "evaluate_clips": 4}
+FROM_SPATIAL = {"start_model": 1, **FROM_LATENTS, **BASELINES, "reconstruct_clips": 4, "evaluate_clips": 4}
+RIVALS = {"reconstruct_rival", "evaluate_rival"}
 PACKAGES = len(load_config(ROOT / "config/demo.yaml").data.packages) + 1  # and the weights of LPIPS
 # Settings: of packages, manifest, latents, start, three stages, reconstructions, baselines, notebook and report.
 EVERYTHING = {
@@ -161,12 +163,12 @@ def test_the_config_on_the_command_line_stands_alone(own_copy: Checkout) -> None
 
 def test_a_spatial_vae_is_trained_where_none_is_named(done: Checkout) -> None:
     planned = done.plan(spatial={"pretrained": None})
-    assert planned == {"write_settings": 8, "train_spatial": 1, **FROM_LATENTS, **BASELINES}
+    assert planned == {"write_settings": 9, "train_spatial": 1, **FROM_SPATIAL}
 
 
 def test_a_spatial_vae_from_a_hub_is_no_input_file(done: Checkout) -> None:
     planned = done.plan(spatial={"pretrained": "someone/some_vae", "subfolder": "vae"})
-    assert planned == {"write_settings": 7, **FROM_LATENTS, **BASELINES}
+    assert planned == {"write_settings": 8, **FROM_SPATIAL}
 
 
 def test_latents_are_not_cached_where_told_so(fresh: Checkout) -> None:
@@ -205,7 +207,7 @@ def test_a_dry_run_needs_no_torch(fresh: Checkout) -> None:
 def test_the_slurm_profile_binds_only_rules_that_exist() -> None:
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text(encoding="utf-8"))
     bound = set(profile["set-resources"]) | set(profile["set-threads"])
-    assert bound <= set(EVERYTHING) | {"train_spatial", "measure_latents"}
+    assert bound <= set(EVERYTHING) | {"train_spatial", "measure_latents", "prepare_clips"} | RIVALS
 
 
 def test_the_plan_grows_with_shards_and_experiments_and_not_with_clips(fresh: Checkout, tmp_path: Path) -> None:
@@ -218,9 +220,9 @@ def test_the_plan_grows_with_shards_and_experiments_and_not_with_clips(fresh: Ch
     assert fresh.plan(data={"sources": [str(folder)], "packages": []}) == few
     others = {f"run_{number}": {"stages": {"stage3": {"kl_weight": number * 1e-3}}} for number in range(1, 31)}
     many = fresh.plan(latents={"shards": 3}, reconstruction={"shards": 2}, experiments=others)
-    shards = {"cache_latents": 3, "reconstruct_clips": 2 * 33, "reconstruct_baselines": 2}
+    shards = {"cache_latents": 3, "reconstruct_clips": 2 * 34, "reconstruct_baselines": 2}
     shards["write_settings"] = EVERYTHING["write_settings"] + 2 * 30
-    assert many == EVERYTHING | shards | {"train_stage3": 31, "evaluate_clips": 33}
+    assert many == EVERYTHING | shards | {"train_stage3": 31, "evaluate_clips": 34}
 
 
 def test_a_dry_run_leaves_the_lock_of_another_snakemake(own_copy: Checkout) -> None:
