@@ -59,6 +59,7 @@ def test_the_files_of_a_net_with_chunks_give_what_it_gives(model: Path, exported
     _assert_equal(model, exported, (8, 8, 12))
 
 
+@pytest.mark.slow
 def test_those_of_a_causal_net_do_with_their_weights_in_a_file_beside(tmp_path: Path) -> None:
     net = make_tiny_vae(tmp_path, chunk_frames=None, norm_scope="frame")
     save_model(net, tmp_path / "causal")
