@@ -33,6 +33,9 @@ QUEUED = {
     "reconstruct_baselines",
     "evaluate_clips",
     "evaluate_baselines",
+    "prepare_clips",
+    "reconstruct_rival",
+    "evaluate_rival",
 }
 Scenario = Callable[[Path, Path], None]
 
