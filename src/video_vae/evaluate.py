@@ -65,11 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("clips", "score only the clips that these tables list under clip_id", type=Path, nargs="+", metavar="CSV")
     add("bootstrap", "resamples of the bootstrap's intervals in the summary [1000]", type=_positive, default=1000)
     add("seed", "seed of the resamples [0]", type=int, default=0)
-    add(
-        "strict",
-        "fail if any clip lacks a partner, differs in length or is refused",
-        action="store_true",
-    )
+    add("strict", "fail if any clip lacks a partner, differs in length or is refused", action="store_true")
     checked = "score a sample of frames again by scikit-image and lpips, and fail where they differ [psnr ssim]"
     add("check", checked, nargs="*", choices=get_args(Checked), metavar="METRIC")
     add("output", "write the summary here (JSON)", type=Path)

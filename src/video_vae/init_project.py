@@ -191,9 +191,7 @@ def init_project(
         UserError: if the folder holds something, the checkout is not there, the sources hold no clips, or the clips of
             a step do not divide by the GPUs.
     """
-    target = folder.resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{folder} holds something already; name a folder that is empty or not there yet")
+    target = _free(folder)
     if not (checkout / "workflow" / "Snakefile").is_file():
         raise UserError(
             f"{checkout} is not a checkout of video-vae (no workflow/Snakefile); call init of a checkout's .venv"
@@ -217,6 +215,14 @@ def init_project(
         (aside / "run").chmod(0o755)
         load_config(aside / "config.yaml")
     return found
+
+
+def _free(folder: Path) -> Path:
+    """Return the folder's place, if nothing lies there."""
+    target = folder.resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{folder} holds something already; name a folder that is empty or not there yet")
+    return target
 
 
 def place(path: Path, folder: Path) -> str:

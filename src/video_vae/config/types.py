@@ -15,6 +15,10 @@ Scored = Literal["start", "stage1", "stage2", "stage3"]
 Checked = Literal["psnr", "ssim", "lpips"]
 """Metrics that other programs can score again."""
 Metric = Literal["psnr", "ssim", "lpips", "lpips_vgg", "flolpips", "flicker", "vmaf", "warping_error", "tof"]
+OPTIONAL_METRICS: tuple[Metric, ...] = ("lpips_vgg", "vmaf", "warping_error", "tof")
+"""Metrics whose columns are there only where they were asked for."""
+FLOW_METRICS: tuple[Metric, ...] = ("flolpips", "warping_error", "tof")
+"""Metrics that optical flow is part of: numbers with different flows cannot be compared."""
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 START: Literal["start"] = "start"
 """The weights that nothing was trained of yet: `model.pretrained`, or a fresh net."""

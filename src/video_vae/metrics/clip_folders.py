@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from video_vae.config import parse_config
+from video_vae.config.types import FLOW_METRICS
 from video_vae.data.frame_folders import frame_files
 from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks, started_ranks
@@ -33,7 +34,7 @@ from video_vae.metrics.peers import check_scores
 from video_vae.metrics.reading import Source, View, open_source
 from video_vae.metrics.scoring import ClipScores, Refused, score_clip
 from video_vae.metrics.summary import clips_table, frames_table, summarize
-from video_vae.metrics.tools import FLOW_METRICS, NETS, Tools
+from video_vae.metrics.tools import NETS, Tools
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.weights.lpips_place import lpips_folder

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from video_vae.config.types import OPTIONAL_METRICS
 from video_vae.data.table import write_rows
 from video_vae.errors import UserError
 from video_vae.foreign import RECORD_TRAITS, check_places
@@ -17,8 +18,6 @@ from video_vae.provenance import RECORD, run_record, write_json_atomic
 BASELINES = ("mean", "repeat")
 DECIMALS = {"psnr": 4, "ssim": 6, "lpips": 6, "flolpips": 6, "flicker": 4, "lpips_vgg": 6}
 DECIMALS |= {"vmaf": 3, "warping_error": 8, "tof": 5}
-OPTIONAL = ("lpips_vgg", "vmaf", "warping_error", "tof")
-"""Metrics whose columns are there only where one of the summaries has them."""
 METRICS = ("psnr", "ssim", "lpips", "flolpips", "flicker")
 STATISTICS = {"": "mean", "_std": "std", "_low": "low", "_high": "high"}
 CONDITIONS = ("flow", "resolution", "lpips_weights", "spatial_weights", "version")
@@ -81,7 +80,7 @@ def table_of(entries: Iterable[Entry]) -> tuple[tuple[str, ...], list[dict[str, 
         UserError: if a summary is missing or is not one.
     """
     rows = [row for entry in entries for row in _rows(entry)]
-    extra = [name for name in OPTIONAL if any(name in row for row in rows)]
+    extra = [name for name in OPTIONAL_METRICS if any(name in row for row in rows)]
     more = [SOURCES] if any(SOURCES in row for row in rows) else []
     more += FVD if any("rfvd" in row for row in rows) else ()
     return columns((*METRICS, *extra), more), rows
@@ -122,7 +121,7 @@ def _row(entry: Entry, variant: str, values: Mapping[str, Any], said: Mapping[st
     stage = "baseline" if variant in BASELINES else entry.stage
     row = {"experiment": entry.experiment, "stage": stage, "variant": variant}
     row |= {name: str(values[name]) for name in ("clips", "frames", SOURCES) if name in values}
-    for metric in (*METRICS, *OPTIONAL):
+    for metric in (*METRICS, *OPTIONAL_METRICS):
         if metric in values:
             row |= {f"{metric}{suffix}": _text(values[metric][key], metric) for suffix, key in STATISTICS.items()}
     if "psnr" in values:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
+from video_vae.config.types import OPTIONAL_METRICS
 from video_vae.metrics.intervals import CONFIDENCE, Values, estimate, source_values
 from video_vae.metrics.pixel import PSNR_FLOOR, psnr_from_mse
 from video_vae.metrics.scoring import ClipScores
@@ -17,8 +18,6 @@ from video_vae.metrics.scoring import ClipScores
 COLUMNS = ("psnr", "mse", "ssim", "lpips", "flolpips", "flicker")
 """Columns that a table of frames always has; those of metrics that were not chosen are empty."""
 CLIP_COLUMNS = ("psnr", "psnr_pooled", "psnr_capped", "ssim", "lpips", "flolpips", "flicker")
-OPTIONAL = ("lpips_vgg", "vmaf", "warping_error", "tof")
-"""Columns that are there only where they were asked for."""
 BOOTSTRAP_VALUES = 1_000_000
 """Values of the bootstrap's resamples that are held at once."""
 WINDOW = "window"
@@ -35,7 +34,7 @@ def frames_table(scores: Sequence[ClipScores]) -> pd.DataFrame:
     parts = [pd.DataFrame(_rows(clip)) for clip in scores]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     windows = [WINDOW] if any(clip.window for clip in scores) else []
-    columns = ["variant", "clip_id", *windows, "frame", *COLUMNS, *(name for name in OPTIONAL if name in table)]
+    columns = ["variant", "clip_id", *windows, "frame", *COLUMNS, *(name for name in OPTIONAL_METRICS if name in table)]
     return table.reindex(columns=columns)
 
 
@@ -58,13 +57,13 @@ def clips_table(frames: pd.DataFrame, sources: Mapping[str, str] | None = None) 
     any clip, a column `source_id` holds them.
     """
     groups = frames.assign(psnr_capped=frames["mse"] < PSNR_FLOOR).groupby(["variant", "clip_id"], sort=False)
-    averaged = [name for name in (*COLUMNS, *OPTIONAL) if name in frames]
+    averaged = [name for name in (*COLUMNS, *OPTIONAL_METRICS) if name in frames]
     table = groups[averaged].mean()
     error = torch.from_numpy(table["mse"].to_numpy(copy=True))
     table["psnr_pooled"] = np.where(error.isnan(), np.nan, psnr_from_mse(error).numpy())
     table["psnr_capped"] = groups["psnr_capped"].sum()
     table["frames"] = groups.size()
-    table = table[["frames", *CLIP_COLUMNS, *(name for name in OPTIONAL if name in table)]].reset_index()
+    table = table[["frames", *CLIP_COLUMNS, *(name for name in OPTIONAL_METRICS if name in table)]].reset_index()
     return table.assign(**{SOURCE: table["clip_id"].map(dict(sources)).fillna("")}) if sources else table
 
 
@@ -76,7 +75,7 @@ def summarize(clips: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
         sources = known_sources(table)
         if sources is not None:
             entry["sources"] = len(source_values(np.zeros(len(table)), sources)[0])
-        for name in (*CLIP_COLUMNS, *OPTIONAL):
+        for name in (*CLIP_COLUMNS, *OPTIONAL_METRICS):
             if name not in table or name == "psnr_capped" or table[name].isna().all():
                 continue
             entry[name] = statistics(table[name].to_numpy(dtype=float), resamples, seed, sources)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from video_vae.config import Metric
-from video_vae.config.types import VMAF_MIN_SIDE
+from video_vae.config.types import FLOW_METRICS, VMAF_MIN_SIDE
 from video_vae.data.transform import Frames
 from video_vae.errors import UserError
 from video_vae.metrics.flow import DIS, DIS_MIN_SIDE, Flow
@@ -23,8 +23,6 @@ from video_vae.metrics.vmaf import VMAF
 METRICS: tuple[Metric, ...] = get_args(Metric)
 NETS: Mapping[str, NetName] = {"lpips": "alex", "flolpips": "alex", "lpips_vgg": "vgg"}
 """The LPIPS net that a metric needs."""
-FLOW_METRICS: tuple[Metric, ...] = ("flolpips", "warping_error", "tof")
-"""Metrics that optical flow is part of: numbers with different flows cannot be compared."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from video_vae.config import SCORED
+from video_vae.config.types import FLOW_METRICS
 from video_vae.files import atomic_path
 from video_vae.foreign import check_places
 from video_vae.metrics.intervals import MIN_SOURCES
@@ -19,7 +20,7 @@ from video_vae.report.paper_formats import Cell, Table, as_csv, as_latex, as_mar
 from video_vae.report.rivals import lossy_rivals
 from video_vae.report.sections import metric_cell
 from video_vae.report.tables import BASELINE, Results
-from video_vae.report.terms import FLOW_METRICS, METRICS, Metric, counted, flow_label, stage_label, variant_label
+from video_vae.report.terms import METRICS, Metric, counted, flow_label, stage_label, variant_label
 
 NAMES = ("main", "experiments", "differences")
 

@@ -144,8 +144,6 @@ VARIANT_NOTES = {
     "mean": "baseline: the mean frame of the clip, shown throughout",
 }
 
-FLOW_METRICS = ("flolpips", "warping_error", "tof")
-"""Metrics whose numbers depend on the optical flow."""
 FLOW_LABELS = {"dis": "DIS (OpenCV)", "pwcnet": "PWC-Net", "raft": "RAFT"}
 
 MISSING = "–"

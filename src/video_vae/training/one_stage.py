@@ -43,15 +43,7 @@ def run(args: argparse.Namespace) -> None:
     check_places(args.output)
     name = f"{args.experiment or config.experiment}/{args.stage}"
     tracker = asked_tracker(args.output, name, getattr(config.stages, args.stage).model_dump(mode="json"))
-    inputs = Inputs(
-        train=args.data_path,
-        valid=args.valid_path,
-        latents=args.latents,
-        prepared=args.prepared,
-        spatial=args.spatial,
-        lpips=args.lpips,
-        init_from=args.init_from,
-    )
+    inputs = _inputs(args)
     with started_ranks(args.device) as ranks:
         setup = set_up(config, args.stage, inputs, ranks)
         folder = (args.state or args.output.parent / "state") / args.stage / setup.fingerprint
@@ -72,6 +64,18 @@ def run(args: argparse.Namespace) -> None:
         if ranks.is_main:
             log.warning("%s stopped at step %d; %s", args.stage, trainer.counters.step, GOES_ON)
         raise SystemExit(status)
+
+
+def _inputs(args: argparse.Namespace) -> Inputs:
+    return Inputs(
+        train=args.data_path,
+        valid=args.valid_path,
+        latents=args.latents,
+        prepared=args.prepared,
+        spatial=args.spatial,
+        lpips=args.lpips,
+        init_from=args.init_from,
+    )
 
 
 def _deadline(args: argparse.Namespace, began: float) -> float | None:
