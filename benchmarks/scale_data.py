@@ -137,7 +137,7 @@ def run_tables(options: Options) -> str:
         rows.append(("manifest, CSV: read", f"{said['seconds']:.1f}", ""))
         rows.append(("split by source", f"{said['split']:.1f}", ""))
         rows.append(("train.csv and test.csv written", f"{said['write']:.1f}", f"{peak:.0f}"))
-    return markdown(f"Tables of {count:,} rows", ["", "s of the processor", "peak, MB"], rows)
+    return markdown(f"Tables of {count:,} rows", ["", "CPU time, s", "peak, MB"], rows)
 
 
 def _fill(folder: Path, clips: int, frames: int, side: int) -> Path:

@@ -49,7 +49,7 @@ def used() -> float:
 
 
 def dry_run(folder: Path, settings: dict[str, Any]) -> tuple[int, float, float]:
-    """Plan the demo with some settings changed; return the number of jobs, the seconds and those of the processor."""
+    """Plan the demo with some settings changed; return the number of jobs, the seconds and the CPU seconds."""
     (folder / "changed.json").write_text(json.dumps(settings), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "config/demo.yaml", "changed.json"]
     start, before = time.perf_counter(), used()
@@ -87,7 +87,7 @@ def run_graph(options: Options) -> str:
             settings |= {"latents": {"shards": shards}, "reconstruction": {"shards": shards}}
             jobs, seconds, busy = dry_run(folder, settings)
             rows.append((f"{clips:,}", experiments, shards, f"{jobs:,}", f"{busy:.1f}", f"{seconds:.1f}"))
-    header = ["clips", "experiments", "shards", "jobs", "s of the processor", "s"]
+    header = ["clips", "experiments", "shards", "jobs", "CPU time, s", "s"]
     return markdown("`snakemake -n` of a fresh checkout", header, rows)
 
 
