@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("fvd_weights", "TorchScript file of rFVD's feature net; rFVD is computed only where one is given")
     add("fvd_sha256", "hash that it must have")
     add("fvd_frames", "frames of a sample of rFVD, at least 9 [16]", type=_positive, default=16)
+    add("under", "protocol that the clips were made by, as the results are to state it", metavar="TEXT")
     add("clips", "score only the clips that these tables list under clip_id", type=Path, nargs="+", metavar="CSV")
     add("bootstrap", "resamples of the bootstrap's intervals in the summary [1000]", type=_positive, default=1000)
     add("seed", "seed of the resamples [0]", type=int, default=0)

@@ -49,12 +49,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         os.chdir(before)
     rows = [
-        SCORES | {"stage": stage, "variant": variant}
+        SCORES | {"stage": stage, "variant": variant, "protocol": "wf-vae"}
         for stage in ("stage1", "stage2")
         for variant in ("rec", "spatial")
     ]
-    lines = [",".join(row.get(name, "") for name in columns()) for row in rows]
-    (folder / "results/metrics.csv").write_text("\n".join([",".join(columns()), *lines]) + "\n", encoding="utf-8")
+    header = columns(more=["protocol"])
+    lines = [",".join(row.get(name, "") for name in header) for row in rows]
+    (folder / "results/metrics.csv").write_text("\n".join([",".join(header), *lines]) + "\n", encoding="utf-8")
     return folder
 
 
@@ -82,6 +83,7 @@ def test_the_card_tells_data_recipe_weights_licence_and_limits(exported: Path, t
     ]  # fmt: skip
     said = {part.splitlines()[0]: part for part in sections[1:]}
     assert "24.8100 (23.6200 to 25.8700)" in said["Scores"] and "2 held-out clips, 18 frames at 32x32" in said["Scores"]
+    assert "; protocol wf-vae." in said["Scores"]
     assert sha256_file(trained / "train.csv") in said["Data"]
     assert "| Stage 1 | temporal VAE | 2 |" in said["Recipe"] and "| Stage 2 | temporal VAE | 2 |" in said["Recipe"]
     assert sha256_file(exported / "diffusion_pytorch_model.safetensors") in said["Weights"]

@@ -18,6 +18,7 @@ from video_vae.config import parse_config
 from video_vae.errors import UserError
 from video_vae.report.paper_formats import Cell, Table, as_latex, latex_text
 from video_vae.report.paper_tables import paper_tables, write_tables
+from video_vae.report.sections import metrics_table
 from video_vae.report.tables import Results, load_results
 from video_vae.report.terms import METRICS
 
@@ -82,6 +83,7 @@ def scored(folder: Path, gaps: dict[str, float], clips: int = 8) -> Results:
         before = [pd.read_csv(place)] if place.is_file() else []
         pd.concat([*before, table.assign(ssim=0.9)]).to_csv(place, index=False)
         said = {"experiment": experiment, "stage": stage, "variant": variant, "clips": clips, "frames": 9 * clips}
+        said["protocol"] = "wf-vae, modified: frames 9 instead of 33"
         rows.append(said | {"psnr": values.mean(), "psnr_low": values.min(), "psnr_high": values.max(), "ssim": 0.9})
     pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
     config = {"experiment": "demo", "experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}}}
@@ -126,6 +128,8 @@ def test_any_text_is_printed(tmp_path: Path) -> None:
 
 def test_bold_is_the_best_that_differs_from_all_others(tmp_path: Path) -> None:
     results = scored(tmp_path / "clear", RUN)
+    assert "protocol wf-vae, modified: frames 9 instead of 33." in paper_tables(results)["main"].note
+    assert ("protocol", "wf-vae, modified: frames 9 instead of 33") in metrics_table(results)["conditions"]
     assert bold(results, "main", "psnr") == ["Spatial VAE alone"]
     assert bold(results, "main", "ssim") == []  # all the same
     assert bold(results, "experiments", "psnr") == ["no_kl Stage 3"]

@@ -57,6 +57,7 @@ def test_nothing_after_a_finished_run(done: Checkout) -> None:
         ({"stages": {"stage2": {"steps": 7}}}, 3, FROM_STAGE_2),
         ({"evaluation": {"bootstrap": 10}}, 2, ALL_SCORES),
         ({"reconstruction": {"max_frames": 9}}, 4, {"reconstruct_clips": 4, "reconstruct_baselines": 1, **ALL_SCORES}),
+        ({"evaluation": {"protocol": "wf-vae"}}, 4, {"reconstruct_clips": 4, "reconstruct_baselines": 1, **ALL_SCORES}),
         ({"report": {"title": "Other"}}, 1, {**REPORT, "all": 1}),
         ({"latents": {"shards": 3}}, 3, FROM_LATENTS | {"cache_latents": 3}),
         ({"data": {"min_frames": 5}}, 4, FROM_DATA),

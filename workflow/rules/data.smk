@@ -23,10 +23,12 @@ rule prepare_manifest:
         packages=lambda wildcards, input: options(
             packages_dir=sorted({os.path.dirname(os.path.dirname(listing)) for listing in input.packages})
         ),
+        # Takes the input so that it is no reason to run again: what is checked for a protocol changes no table.
+        protocols=lambda wildcards, input: options(scored_as=protocols_of(wildcards.experiment)),
     shell:
         python(
             "-m video_vae manifest {input.settings}"
-            " --output-dir {params.folder} {params.packages} --workers {threads}"
+            " --output-dir {params.folder} {params.packages} {params.protocols} --workers {threads}"
         )
 
 

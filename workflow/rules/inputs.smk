@@ -6,6 +6,12 @@ def data_file(experiment, name):
     return f"results/{runs.data_owner(RUNS, experiment)}/data/{name}.csv"
 
 
+def protocols_of(experiment):
+    """List the settings of the protocols that the runs with this run's clips are scored by."""
+    sharing = [run for name, run in RUNS.items() if runs.data_owner(RUNS, name) == experiment]
+    return [slices.as_text(slices.protocol_slice(run)) for run in sharing if run.evaluation.protocol]
+
+
 def package_listings(experiment):
     """List what the fetched packages of a run's data hold."""
     return [f"resources/{name}/files.json" for name in RUNS[experiment].data.packages]
@@ -96,8 +102,9 @@ def variants(*names):
 
 def evaluation_options(wildcards):
     """Write the options of a run's evaluation."""
-    settings = RUNS[wildcards.experiment].evaluation
+    settings = slices.scored(RUNS[wildcards.experiment]).evaluation
     return options(
+        under=protocol_text(RUNS[wildcards.experiment]),
         metric=settings.metrics,
         flow=settings.flow,
         flow_weights=settings.flow_weights,

@@ -16,6 +16,7 @@ from video_vae.config.types import (
     Natural,
     PathText,
     Prose,
+    ProtocolName,
     Scored,
     Settings,
     Sha256,
@@ -56,6 +57,8 @@ class Reconstruction(Settings):
 class Evaluation(Settings):
     """Metrics on the reconstructions."""
 
+    protocol: ProtocolName | None = None
+    """Protocol of others, which sets how held-out clips are seen, cut and scored; what is not at its default stays."""
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1), Unique] = (
         "psnr",
         "ssim",

@@ -15,6 +15,7 @@ from typing import Any
 
 from video_vae.config.data import Data
 from video_vae.config.model import Model
+from video_vae.config.protocols import scored_as
 from video_vae.config.schema import Config
 from video_vae.config.types import Settings, StageName
 from video_vae.errors import UserError
@@ -31,6 +32,8 @@ VIEW = tuple(
     key for name in Data.model_fields if name not in LISTING and (key := f"data.{name}") not in AUGMENTATION + PREPARING
 )
 """How frames are seen: read by every job that decodes or stands for frames."""
+WINDOWS = ("reconstruction.max_frames", "reconstruction.windows")
+"""Which frames of a clip are scored."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
 PRETRAINED = ("model.pretrained", "model.subfolder", "model.sha256")
 NET = tuple(f"model.{name}" for name in Model.model_fields if f"model.{name}" not in PRETRAINED)
@@ -71,6 +74,16 @@ class _Itself:
 def _changed(key: _Itself) -> Slice:
     """Return what differs from the defaults; every slice of a run is cut from it."""
     return without_defaults(key.config, Config())
+
+
+@lru_cache(maxsize=4096)
+def _scored_as(key: _Itself) -> Config:
+    return scored_as(key.config)
+
+
+def scored(config: Config) -> Config:
+    """Return the settings that clips are scored with, the same object for the same config."""
+    return _scored_as(_Itself(config))
 
 
 def pick(config: Config, keys: Iterable[str]) -> Slice:
@@ -190,14 +203,12 @@ def reconstruct_slice(config: Config) -> Slice:
     """What reconstructing reads besides a stage's weights."""
     how = ("max_frames", "windows", "sample", "overlap_frames", "tile", "tile_overlap")
     seen = [*VIEW, *(f"reconstruction.{name}" for name in how)]
-    return pick(config, [*seen, "seed"] if config.reconstruction.sample else seen)
+    return pick(scored(config), [*seen, "seed"] if config.reconstruction.sample else seen)
 
 
 def baselines_slice(config: Config) -> Slice:
     """What making the baselines reads."""
-    return pick(
-        config, [*VIEW, "reconstruction.max_frames", "reconstruction.windows", *SPATIAL_SOURCE, "model.chunk_frames"]
-    )
+    return pick(scored(config), [*VIEW, *WINDOWS, *SPATIAL_SOURCE, "model.chunk_frames"])
 
 
 def rival_slice(config: Config, name: str) -> Slice:
@@ -208,14 +219,19 @@ def rival_slice(config: Config, name: str) -> Slice:
     """
     if name not in config.compare:
         raise UserError(f"no rival {name!r} under compare; known: {', '.join(config.compare) or 'none'}")
-    return pick(config, [*VIEW, "reconstruction.max_frames", "reconstruction.windows", f"compare.{name}"])
+    return pick(scored(config), [*VIEW, *WINDOWS, f"compare.{name}"])
 
 
 def evaluate_slice(config: Config) -> Slice:
     """What scoring reads."""
     fvd = ("fvd_weights", "fvd_sha256", "fvd_frames")
-    names = ("metrics", "flow", "flow_weights", "flow_sha256", *fvd, "bootstrap")
-    return pick(config, [f"evaluation.{name}" for name in names])
+    names = ("protocol", "metrics", "flow", "flow_weights", "flow_sha256", *fvd, "bootstrap")
+    return pick(scored(config), [f"evaluation.{name}" for name in names])
+
+
+def protocol_slice(config: Config) -> Slice:
+    """What decides whether clips are long and large enough for the protocol that they are scored by."""
+    return pick(config, [*VIEW, *WINDOWS, "evaluation.protocol"])
 
 
 def statistics_slice(config: Config) -> Slice:

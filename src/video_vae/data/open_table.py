@@ -46,7 +46,7 @@ def _is_binary(path: Path) -> bool:
 
 def _check_names(clips: Sequence[Clip], table: Path) -> None:
     if not clips:
-        raise UserError(f"{table} holds no clips; make it again with `video-vae manifest`")
+        raise UserError(f"{table} holds no clips; list some on this side, then make it again with `video-vae manifest`")
     names = Counter(clip.clip_id.lower() for clip in clips)
     name, count = names.most_common(1)[0]
     if count > 1:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from video_vae.config import Data
-from video_vae.data.identity import know_place
 from video_vae.data.table import Clip
-from video_vae.data.times import frame_times
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_DENOMINATOR = 100_000
 """Frame rates are taken as fractions with at most this denominator: 23.976 as 2997 / 125."""
@@ -82,6 +82,11 @@ def clip_seconds(clip: Clip) -> float:
 @lru_cache(maxsize=1024)
 def _by_time(clip: Clip, fps: float, count: int, interval: int) -> NDArray[np.int32]:
     """Return the frame nearest to each moment of a clip."""
+    import numpy as np  # here, so that frames are counted where no video can be read: the workflow's plan does
+
+    from video_vae.data.identity import know_place
+    from video_vae.data.times import frame_times
+
     rate = Fraction(fps).limit_denominator(MAX_DENOMINATOR)
     know_place(clip)
     known = frame_times(clip.path)

@@ -38,7 +38,7 @@ def assign_split(clips: Sequence[Clip], split: Split, seed: int) -> list[Clip]:
     same share; at least one video is tested and one trained on.
 
     Raises:
-        UserError: if there are too few videos for that.
+        UserError: if there are too few videos for that; tables may hold all clips out.
     """
     units = _units(clips, split.by)
     tested: set[int] = set()
@@ -51,7 +51,7 @@ def assign_split(clips: Sequence[Clip], split: Split, seed: int) -> list[Clip]:
         side = declared or ("test" if id(unit) in tested else "train")
         sides |= {_key(clip): clip.split or side for clip in unit}
     result = [replace(clip, split=sides[_key(clip)]) for clip in clips]
-    _check(result, split, tabled=any(clip.split for clip in clips))
+    _check(result, split, [clip.split for clip in clips if clip.split])
     return result
 
 
@@ -97,11 +97,13 @@ def _draw(seed: int, unit: Unit, by: str) -> str:
     return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
 
 
-def _check(clips: Sequence[Clip], split: Split, *, tabled: bool) -> None:
+def _check(clips: Sequence[Clip], split: Split, declared: Sequence[str]) -> None:
+    """Check that both sides have clips; tables that hold all of them out are for runs that train nothing."""
+    tabled, all_held_out = bool(declared), len(declared) == len(clips) and set(declared) == {"test"}
     counted = _videos(clips) or clips
     what = "video" if _videos(clips) else "image"
     for side, purpose in (("test", "to hold out"), ("train", "to train on")):
-        if any(clip.split == side for clip in counted):
+        if any(clip.split == side for clip in counted) or (side == "train" and all_held_out):
             continue
         cure = "lower data.split.segment_frames, or add clips"
         if tabled:

@@ -10,6 +10,8 @@ from video_vae.config import Config, Model, Spatial, parse_config
 from video_vae.config.runs import Runs, data_owner
 from video_vae.config.slices import data_slice
 from video_vae.config.types import PACKAGE_FILES, address_scheme
+from video_vae.data.fit import unfit
+from video_vae.data.table import manifest_rows
 from video_vae.errors import UserError
 from video_vae.files import absence
 from video_vae.provenance import RECORD
@@ -42,7 +44,13 @@ def missing_inputs(runs: Runs, results: Path) -> list[str]:
     lines = []
     for number, (name, run) in enumerate(runs.items()):
         clips = lost_sources(run, results / data_owner(runs, name) / "data")
-        for key, text in (*clips, *lost_weights(run), *lost_rivals(run), *lost_metric_weights(run)):
+        for key, text in (
+            *clips,
+            *lost_weights(run),
+            *lost_rivals(run),
+            *lost_metric_weights(run),
+            *unfit_clips(run, results / data_owner(runs, name) / "data"),
+        ):
             if (key, text) not in seen:
                 lines.append(f"experiments.{name}.{key}: {text}" if number else f"{key}: {text}")
             seen.add((key, text))
@@ -127,6 +135,15 @@ def _lost_net(source: Spatial | Model, named: str, below: str, kind: str = KINDS
             find_model(place, kind)
         except (UserError, OSError) as error:
             yield named, str(error)
+
+
+def unfit_clips(run: Config, made: Path) -> Iterator[Lost]:
+    """Yield what is wrong with a run's held-out clips for the protocol that it names, where they are listed already."""
+    table = made / "test.csv"
+    if run.evaluation.protocol is not None and table.is_file():
+        problem = unfit(run, manifest_rows(table) or [])
+        if problem:
+            yield "evaluation.protocol", problem
 
 
 def lost_metric_weights(run: Config) -> Iterator[Lost]:

@@ -259,6 +259,8 @@ def _scores(rows: Sequence[Mapping[str, str]]) -> str:
     conditions = f"{first['clips']} held-out clips, {first['frames']} frames at {first['resolution']}"
     if first.get("flow"):
         conditions += f"; optical flow of FloLPIPS: {first['flow']}"
+    if first.get("protocol"):
+        conditions += f"; protocol {first['protocol']}"
     table = _table(["reconstruction", *(metric.axis for metric in metrics)], cells)
     return f"Means over clips with 95 % intervals over sources. {conditions}.\n\n{table}"
 

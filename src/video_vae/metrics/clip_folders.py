@@ -25,7 +25,7 @@ from video_vae.distributed.ranks import Ranks, started_ranks
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
 from video_vae.foreign import RECORD_TRAITS, check_places
-from video_vae.metrics.conditions import clip_sources, conditions, made_by, wanted_clips
+from video_vae.metrics.conditions import clip_sources, conditions, made_by, stated, wanted_clips
 from video_vae.metrics.flow import load_flow
 from video_vae.metrics.fvd import ClipFeatures, FeatureNet, clip_features, summarize_fvd
 from video_vae.metrics.left_out import NAMED, left_out, unequal_lengths, unread_folders
@@ -174,7 +174,7 @@ def _write(
     makers = made_by(args.clips or ())
     said = conditions(outcome.scores, _view(args), tools, args.sample_fps, named, makers)
     summary: dict[str, Any] = {
-        "conditions": said | {"bootstrap": args.bootstrap, "seed": args.seed},
+        "conditions": said | stated(args.under, outcome.scores) | {"bootstrap": args.bootstrap, "seed": args.seed},
         "unpaired": [dict(lacking) for lacking in pairing.unpaired],
         "refused": [vars(clip) for clip in outcome.refused],
         "unequal": [[clip.variant, clip.name] for clip in outcome.scores if clip.unequal],
@@ -262,6 +262,8 @@ def _as_text(summary: Mapping[str, Any]) -> str:
                 lines.append(f"  {label:<16} {value['mean']:10.4f}{interval}")
         if entry.get("psnr_capped"):
             lines.append(f"  {entry['psnr_capped']} frames are identical: their PSNR was capped at 100 dB")
+    if protocol := summary["conditions"].get("protocol"):
+        lines.append(f"protocol: {protocol}")
     if not summary["conditions"]["lossless"]:
         lines.append("not stored losslessly: the losses of the video coding are part of these numbers")
     return "\n".join(lines) + "\n"

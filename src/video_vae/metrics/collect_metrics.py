@@ -23,6 +23,8 @@ STATISTICS = {"": "mean", "_std": "std", "_low": "low", "_high": "high"}
 CONDITIONS = ("flow", "resolution", "lpips_weights", "spatial_weights", "version")
 SOURCES = "sources"
 """Column with the number of sources that the clips come from, where they are known."""
+PROTOCOL = "protocol"
+"""Column that is there only where a protocol was named: its name, and `modified` with what differs."""
 FVD = ("rfvd", "rfvd_name", "rfvd_features")
 """Columns that are there only where rFVD was computed; it has no interval."""
 SHORT = 16
@@ -83,6 +85,7 @@ def table_of(entries: Iterable[Entry]) -> tuple[tuple[str, ...], list[dict[str, 
     extra = [name for name in OPTIONAL_METRICS if any(name in row for row in rows)]
     more = [SOURCES] if any(SOURCES in row for row in rows) else []
     more += FVD if any("rfvd" in row for row in rows) else ()
+    more += [PROTOCOL] if any(PROTOCOL in row for row in rows) else []
     return columns((*METRICS, *extra), more), rows
 
 
@@ -114,6 +117,7 @@ def _conditions(said: Mapping[str, Any]) -> dict[str, str]:
         "lpips_weights": " ".join(said["lpips"].values()),
         "spatial_weights": (said["spatial_sha256"] or "")[:SHORT],
         "version": said["version"],
+        **({PROTOCOL: said[PROTOCOL]} if said.get(PROTOCOL) else {}),
     }
 
 

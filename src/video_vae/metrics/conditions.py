@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from video_vae import __version__
+from video_vae.config.protocols import PROTOCOLS
+from video_vae.data.benchmark import differs, load_benchmark
 from video_vae.data.table import beside, read_csv_rows
 from video_vae.errors import UserError
 from video_vae.metrics.intervals import CONFIDENCE, RULE
@@ -80,6 +82,24 @@ def made_by(tables: Iterable[Path]) -> dict[str, str]:
         if len(values) > 1:
             log.warning("the clips were made with different %s: %s", name, ", ".join(sorted(values)))
     return {name: values.pop() if len(values) == 1 else MIXED for name, values in found.items()}
+
+
+def stated(protocol: str | None, scores: Iterable[ClipScores]) -> dict[str, str]:
+    """State the protocol that clips were scored by, and where they are others than those of its set.
+
+    Args:
+        protocol: as `protocol_text` says it: its name, and what differs.
+        scores: of all clips.
+    """
+    if protocol is None:
+        return {}
+    name = protocol.partition(",")[0]
+    known = next((values for key, values in PROTOCOLS.items() if key == name), None)
+    if known is None or known.benchmark is None:
+        return {"protocol": protocol}
+    other = differs(load_benchmark(known.benchmark), (clip.clip_id for clip in scores))
+    more = f"{'; ' if 'modified' in protocol else ', modified: '}{other}" if other else ""
+    return {"protocol": protocol + more}
 
 
 def conditions(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from video_vae.config import SCORED
+from video_vae.config.protocols import scored_as
 from video_vae.config.types import FLOW_METRICS
 from video_vae.files import atomic_path
 from video_vae.foreign import check_places
@@ -192,23 +193,26 @@ def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) 
     counts = [results.row(row.experiment, row.stage, row.variant) for row in rows]
     clips = sorted({int(values["clips"]) for values in counts if values is not None})
     sources = sorted({compare.source_count(results, row) for row in rows})
-    height, width = results.config.data.resolution
-    how = results.config.reconstruction
+    config = scored_as(results.config)
+    height, width = config.data.resolution
+    how = config.reconstruction
     windows = "whole clips"
     if how.max_frames is not None:
         windows = f"up to {counted(how.windows, 'window')} of {how.max_frames} frames of each"
-    interval = results.config.data.frame_interval
+    interval = config.data.frame_interval
     every = "every frame" if interval == 1 else f"one frame of {interval}"
     said = [
         f"{_range(clips)} held-out clips from {_range(sources)} sources",
         f"{windows}, {height}×{width}, {every}, stored without loss",
     ]
+    named = sorted({value for value in results.metrics_text.get("protocol", ()) if value})
+    said += [f"protocol {' and '.join(named)}"] if named else []
     said += [f"{name} given as {storage}" for name, storage in lossy_rivals(results).items()]
     said += ["LPIPS with AlexNet v0.1"] if any(metric.key == "lpips" for metric in metrics) else []
     flows = sorted({value for value in results.metrics_text.get("flow", ()) if value})
-    named = [metric.label for metric in metrics if metric.key in FLOW_METRICS]
-    if flows and named:
-        said.append(f"{', '.join(named)} with {', '.join(map(flow_label, flows))} flow")
+    moved = [metric.label for metric in metrics if metric.key in FLOW_METRICS]
+    if flows and moved:
+        said.append(f"{', '.join(moved)} with {', '.join(map(flow_label, flows))} flow")
     return f"{'; '.join(said)}."
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from video_vae.config import Reconstruction
 from video_vae.config.files import is_json_text
+from video_vae.config.protocols import scored_as
 from video_vae.report import figures, key_facts, provenance_view
 from video_vae.report.graph import draw_graph, layers, parse_dot
 from video_vae.report.published import PUBLISHED, SOURCE
@@ -94,7 +95,7 @@ def published_section(results: Results) -> dict[str, Any]:
 
 
 def _statements(results: Results) -> list[str]:
-    config = results.config
+    config = scored_as(results.config)
     height, width = config.data.resolution
     spatial = spatial_name(results)
     flow = flow_names(results)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from video_vae.config.protocols import scored_as
 from video_vae.progress import progress
 from video_vae.report import compare, figures
 from video_vae.report.answer import answer, why_no_gain
@@ -40,7 +41,7 @@ class FigureWriter:
 def head(results: Results) -> dict[str, Any]:
     """Give title, question, answer and the key facts of the first screen."""
     config = results.config
-    height, width = config.data.resolution
+    height, width = scored_as(config).data.resolution
     temporal = 2 ** sum(config.model.temporal.temporal_downsample)
     facts = [
         ("Compression", f"{temporal}×8×8, 4 channels"),
@@ -48,6 +49,8 @@ def head(results: Results) -> dict[str, Any]:
         ("Held-out clips", _held_out(results)),
         ("Spatial VAE", spatial_name(results)),
     ]
+    if protocol := _column_values(results, "protocol"):
+        facts.append(("Protocol", protocol))
     if flows := flow_names(results):
         facts.append(("Optical flow of FloLPIPS", flows))
     ends = sorted(str(run.record["end"]) for run in results.runs if run.record.get("end"))
@@ -146,7 +149,7 @@ def metrics_table(results: Results) -> dict[str, Any]:
                 "frames": raw.get("frames", ""),
             }
         )
-    conditions = ("resolution", "lpips_weights", "spatial_weights", "version")
+    conditions = ("protocol", "resolution", "lpips_weights", "spatial_weights", "version")
     said = [("flow", flow_names(results)), *((n.replace("_", " "), _column_values(results, n)) for n in conditions)]
     return {"metrics": metrics, "rows": rows, "conditions": [(k, v) for k, v in said if v]}
 

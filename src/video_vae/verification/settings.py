@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import Config, parse_config, slices
+from video_vae.config.protocols import protocol_text, scored_as
 from video_vae.errors import UserError
 from video_vae.provenance import code_record, package_versions
 from video_vae.records import Record
@@ -67,9 +68,10 @@ def setting_differences(config: Config, record: Record, origin: str) -> Iterator
     """Name the settings that a job read and that are others in a run's config today."""
     command, made = str(record.values.get("command")), record.values.get("config") or {}
     if command == "evaluate":
-        now = config.evaluation.model_dump(mode="json")
+        now = scored_as(config).evaluation.model_dump(mode="json")
         read = EVALUATED | ({"fvd_frames": "fvd_frames"} if now["fvd_weights"] else {})
         pairs = {f"evaluation.{key}": (now[key], made.get(name)) for name, key in read.items()}
+        pairs["evaluation.protocol"] = (protocol_text(config), made.get("under"))
     elif command in _SLICERS:
         try:
             then, today = (dict(_read(given, command, record)) for given in (parse_config(made), config))
