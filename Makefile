@@ -10,6 +10,7 @@
 # make test-faults                break runs on purpose; their table goes to docs/reliability.md with PUBLISH=1
 # make reproduce                  the demo twice in fresh folders, compared byte for byte
 # make bench                      the benchmarks; keeps their tables in benchmarks/README.md
+# make bench-gpu                  steps, encoding and metrics of the paper's nets on a GPU, kept there too; skipped where there is none
 # make pictures                   the documents' pictures, from the report of the last demo (chromium)
 # make env                        only the environment: .venv/bin/python
 # make config                     regenerate what is generated from the settings and from the lock
@@ -20,7 +21,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-faults test-slurm test-conda test-container test-wheel test-gpu offline reproduce bench lint format config audit lock clean
+.PHONY: help env demo test test-slow test-faults test-slurm test-conda test-container test-wheel test-gpu offline reproduce bench bench-gpu lint format config audit lock clean
 
 PYTHON_BIN := .venv/bin
 PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
@@ -100,6 +101,10 @@ reproduce: env
 bench: env
 	@$(PYTHON_BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers $(PEERS) || echo "bench: without $(PEERS)"
 	@PYTHONPATH=src:build/peers OMP_WAIT_POLICY=PASSIVE $(PYTHON_BIN)/python -m benchmarks --publish
+
+# As test-gpu: PYTHON_BIN may name an environment with torch, diffusers, safetensors and this package.
+bench-gpu:
+	@PYTHONPATH=src $(PYTHON_BIN)/python -m benchmarks.gpu --publish
 
 .PHONY: pictures
 pictures: env

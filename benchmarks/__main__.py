@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -33,9 +32,8 @@ from benchmarks import (
     temporal,
     windows,
 )
-from benchmarks.common import ROOT, Options, machine
+from benchmarks.common import Options, machine, publish
 
-PAGES = (ROOT / "benchmarks" / "README.md", ROOT / "docs" / "scale.md")
 BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "temporal-8x8": partial(temporal.run, side=8),
     "temporal-32x32": partial(temporal.run, side=temporal.LARGE),
@@ -60,21 +58,6 @@ BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "scale-evaluation": scale_results.run_evaluation,
     "scale-report": scale_results.run_report,
 }
-
-
-def publish(name: str, text: str) -> None:
-    """Replace a benchmark's section of the page that has it.
-
-    Raises:
-        ValueError: if no page has such a section, or more than one.
-    """
-    section = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
-    found = [page for page, old in pages.items() for _ in section.finditer(old)]
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} sections of {', '.join(map(str, PAGES))} are named {name}")
-    new = section.sub(lambda part: f"{part[1]}{text}\n{part[2]}", pages[found[0]])
-    found[0].write_text(new, encoding="utf-8")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 
 OURS = "**video-vae**"
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "benchmarks" / "README.md", ROOT / "docs" / "scale.md")
 Call = Callable[[], object]
 
 
@@ -147,3 +149,18 @@ def machine() -> str:
         f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"load at the start {os.getloadavg()[0]:.1f}"
     )
+
+
+def publish(name: str, text: str) -> None:
+    """Replace a benchmark's section of the page that has it.
+
+    Raises:
+        ValueError: if no page has such a section, or more than one.
+    """
+    section = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    found = [page for page, old in pages.items() for _ in section.finditer(old)]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} sections of {', '.join(map(str, PAGES))} are named {name}")
+    new = section.sub(lambda part: f"{part[1]}{text}\n{part[2]}", pages[found[0]])
+    found[0].write_text(new, encoding="utf-8")
