@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 from metrics_material import bikes
 from video_vae.cli import main_for
 from video_vae.data.storage import write_lossless
-from video_vae.metrics.intervals import PAIR_WIDTH, estimate, holm
+from video_vae.metrics.intervals import MIN_SOURCES, PAIR_WIDTH, estimate, holm
 from video_vae.metrics.summary import statistics
 
 
@@ -28,6 +29,17 @@ def test_intervals_hold_the_truth_in_95_of_100_cases(clips: int) -> None:
     draw = np.random.default_rng(clips).normal(size=(1500, clips))
     assert 0.93 - 0.01 < coverage(draw, 0.0) < 0.97 + 0.01  # 1,500 cases are good for 0.01
     assert 0.93 - 0.01 < coverage(np.exp(0.5 * draw), float(np.exp(0.125))) < 0.97 + 0.01
+
+
+def test_verdicts_need_as_many_sources_as_the_published_coverage_asks_for() -> None:
+    """The lowest shares of the benchmark's table of this project's own scores and differences."""
+    text = (Path(__file__).parents[2] / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (\d+) \| [\d.]+ \| ([\d.]+) to .*? of 20 \| [\d.]+ \| ([\d.]+) to .* of 15 \|$", text, re.MULTILINE
+    )
+    lowest = {int(clips): min(float(scores), float(differences)) for clips, scores, differences in rows}
+    assert min(lowest) < MIN_SOURCES < max(lowest)
+    assert all((share >= 93) == (clips >= MIN_SOURCES) for clips, share in lowest.items())
 
 
 @pytest.mark.parametrize("sizes", [(4,) * 6, (1, 2, 3, 4, 6), (20, 1, 1, 1, 1, 1)])

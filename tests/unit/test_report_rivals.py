@@ -12,6 +12,7 @@ import pytest
 from report_material import DULLNESS, build_report, make_results
 from video_vae.config import parse_config
 from video_vae.config.runs import resolve
+from video_vae.report import compare, paper_tables
 from video_vae.report.answer import answer
 from video_vae.report.lost import lost_outputs
 from video_vae.report.tables import Results, load_results
@@ -25,7 +26,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Results]
     """Results with two rivals and their report: folder, page, tables."""
     folder = tmp_path_factory.mktemp("rivals")
     config = make_results(folder / "results", clips=CLIPS, frames=6, experiments=("demo", "b"), rivals=AMOUNTS)
-    page = build_report(config, folder / "results", folder / "reports" / "report.html")
+    with pytest.MonkeyPatch.context() as patch:  # verdicts of few clips, so that few are made
+        for module in (compare, paper_tables):
+            patch.setattr(module, "MIN_SOURCES", CLIPS)
+        page = build_report(config, folder / "results", folder / "reports" / "report.html")
     return folder, page, load_results(parse_config(config), folder / "results")
 
 

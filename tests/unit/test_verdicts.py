@@ -12,6 +12,7 @@ import pytest
 
 from report_material import build_report, make_results
 from video_vae.config import parse_config
+from video_vae.metrics.intervals import MIN_SOURCES
 from video_vae.report.answer import answer, why_no_gain
 from video_vae.report.compare import Row, differences, experiment_pairs, paired_difference, rule_text
 from video_vae.report.tables import Results, load_results
@@ -19,7 +20,9 @@ from video_vae.report.terms import METRICS
 
 REC = Row(experiment="demo", stage="stage3", variant="rec")
 SPATIAL = Row(experiment="demo", stage="stage3", variant="spatial")
-NOISE = np.array([0.3, -0.2, 0.1, -0.4, 0.25, -0.1, 0.05, -0.3])
+NOISE = np.tile([0.3, -0.2, 0.1, -0.4, 0.25, -0.1, 0.05, -0.3], 3)
+CLIPS = len(NOISE)
+EACH = [f"source {index}" for index in range(CLIPS)]
 
 
 def scored(folder: Path, psnr: Mapping[str, Sequence[float]], sources: Sequence[str] | None = None) -> Results:
@@ -49,11 +52,11 @@ def verdict(results: Results) -> str:
 @pytest.mark.parametrize(
     ("clips", "gap", "expected"),
     [
-        (8, -1.0, "worse"),
-        (8, 1.0, "better"),
-        (8, 0.05, "no significant difference"),
-        (6, 1.0, "better"),
-        (5, 1.0, "too few sources"),
+        (CLIPS, -1.0, "worse"),
+        (CLIPS, 1.0, "better"),
+        (CLIPS, 0.05, "no significant difference"),
+        (MIN_SOURCES, 1.0, "better"),
+        (MIN_SOURCES - 1, 1.0, "too few sources"),
     ],
 )
 def test_verdicts(tmp_path: Path, clips: int, gap: float, expected: str) -> None:
@@ -63,7 +66,7 @@ def test_verdicts(tmp_path: Path, clips: int, gap: float, expected: str) -> None
 
 def test_a_sure_difference_may_be_too_small_to_matter(tmp_path: Path) -> None:
     """The demo's 0.0013 dB, on many clips that all agree."""
-    spatial = np.linspace(25, 30, 8)
+    spatial = np.linspace(25, 30, CLIPS)
     results = scored(tmp_path, {"rec": spatial + 0.0013 + NOISE / 1000, "spatial": spatial})
     assert verdict(results) == "too small to matter"
     found = paired_difference(results, REC, SPATIAL, "psnr")
@@ -71,26 +74,26 @@ def test_a_sure_difference_may_be_too_small_to_matter(tmp_path: Path) -> None:
 
 
 def test_clips_of_few_sources_carry_no_verdict(tmp_path: Path) -> None:
-    spatial = np.linspace(25, 30, 8)
-    results = scored(tmp_path, {"rec": spatial - 1 + NOISE, "spatial": spatial}, sources="aabbccdd")
+    spatial = np.linspace(25, 30, CLIPS)
+    results = scored(tmp_path, {"rec": spatial - 1 + NOISE, "spatial": spatial}, sources="aabbccdd" * 3)
     assert verdict(results) == "too few sources"
     said = answer(results)
-    assert "On 8 held-out clips from 4 sources" in said
-    assert said.endswith("These differences are no verdict: 4 independent sources cannot carry one, 6 can.")
+    assert f"On {CLIPS} held-out clips from 4 sources" in said
+    assert said.endswith("These differences are no verdict: 4 independent sources cannot carry one, 20 can.")
 
 
 def test_with_enough_sources_the_answer_stands_without_reserve(tmp_path: Path) -> None:
-    spatial = np.linspace(25, 30, 8)
-    said = answer(scored(tmp_path, {"rec": spatial - 1 + NOISE, "spatial": spatial}, sources="abcdefgh"))
+    spatial = np.linspace(25, 30, CLIPS)
+    said = answer(scored(tmp_path, {"rec": spatial - 1 + NOISE, "spatial": spatial}, sources=EACH))
     assert "no verdict" not in said and "below the spatial VAE alone." in said
-    said = answer(scored(tmp_path / "other", {"rec": spatial + NOISE, "spatial": spatial}, sources="abcdefgh"))
+    said = answer(scored(tmp_path / "other", {"rec": spatial + NOISE, "spatial": spatial}, sources=EACH))
     assert "no significant difference" in said
 
 
 def test_many_comparisons_are_corrected_for(tmp_path: Path) -> None:
-    """Alone 0.26 dB would be a verdict; among twenty comparisons it is none."""
-    spatial = np.linspace(25, 30, 8)
-    results = scored(tmp_path, {"rec": spatial + 0.3 + NOISE, "spatial": spatial})
+    """Alone 0.13 dB would be a verdict; among twenty comparisons it is none."""
+    spatial = np.linspace(25, 30, CLIPS)
+    results = scored(tmp_path, {"rec": spatial + 0.17 + NOISE, "spatial": spatial})
     alone = paired_difference(results, REC, SPATIAL, "psnr")
     assert alone is not None and alone.verdict == "better"
     among = differences(results, [(REC, SPATIAL)] * 20, ["psnr"])

@@ -28,6 +28,7 @@ from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.metrics.conditions import clip_sources, conditions, made_by, stated, wanted_clips
 from video_vae.metrics.flow import load_flow
 from video_vae.metrics.fvd import ClipFeatures, FeatureNet, clip_features, summarize_fvd
+from video_vae.metrics.kept_scores import KeptScores
 from video_vae.metrics.left_out import NAMED, left_out, unequal_lengths, unread_folders
 from video_vae.metrics.pairing import Pair, Pairing, pair_clips, variant_names
 from video_vae.metrics.peers import check_scores
@@ -77,12 +78,14 @@ def run(args: argparse.Namespace) -> None:
         if args.fvd_weights is not None:
             net = FeatureNet.load(args.fvd_weights, args.fvd_sha256, args.fvd_frames, ranks.device)
         mine = pairing.pairs[ranks.rank :: ranks.world_size]
-        done = _score(mine, _view(args), tools, net, args.batch_size, ranks)
+        kept = KeptScores(args.output_dir, _view(args), tools, args.batch_size)
+        done = _score(mine, _view(args), tools, net, args.batch_size, ranks, kept)
         outcome = _merged(ranks.gather(done), list(folders))
     if ranks.is_main:
         _warn(pairing, outcome)
         _judge(args, pairing, outcome)
         _write(args, tools, net, folders, pairing, outcome, started)
+        kept.remove()
 
 
 def _view(args: argparse.Namespace) -> View:
@@ -95,24 +98,30 @@ def _view(args: argparse.Namespace) -> View:
 
 
 def _score(
-    pairs: Sequence[Pair], view: View, tools: Tools, net: FeatureNet | None, batch_size: int, ranks: Ranks
+    pairs: Sequence[Pair],
+    view: View,
+    tools: Tools,
+    net: FeatureNet | None,
+    batch_size: int,
+    ranks: Ranks,
+    kept: KeptScores,
 ) -> Outcome:
     """Score pairs one by one; a clip that cannot be scored is noted, and the others go on."""
     outcome = Outcome()
-    originals: dict[str, Source] = {}
-    for pair in pairs:
-        try:
-            originals[pair.name] = open_source(pair.real)
-        except (MediaError, UserError) as error:
-            outcome.refused += _refuse_all(pair, error)
-    total = sum(len(view.indices(source.frames)) for source in originals.values())
+    originals = _open_originals(pairs, outcome)
+    known = {pair.name: kept.read(pair, originals[pair.name]) for pair in pairs if pair.name in originals}
+    if any(known.values()):
+        log.info("%d of %d clips were scored before", sum(map(bool, known.values())), len(known))
+    total = sum(len(view.indices(source.frames)) for name, source in originals.items() if not known[name])
     desc = "evaluate" if not ranks.is_distributed else f"evaluate (rank {ranks.rank} of {ranks.world_size})"
     with progress(total=total, desc=desc, unit="frames") as bar:
         for pair in pairs:
             if pair.name not in originals:
                 continue
             try:
-                results = score_clip(pair, originals[pair.name], view, tools, batch_size, bar.update)
+                results = known[pair.name] or kept.keep(
+                    pair, score_clip(pair, originals[pair.name], view, tools, batch_size, bar.update)
+                )
             except (MediaError, UserError) as error:
                 outcome.refused += _refuse_all(pair, error)
                 continue
@@ -123,6 +132,17 @@ def _score(
                 outcome.features += clip_features(pair, originals[pair.name], view, net, variants)
             outcome.refused += [result for result in results if isinstance(result, Refused)]
     return outcome
+
+
+def _open_originals(pairs: Sequence[Pair], outcome: Outcome) -> dict[str, Source]:
+    """Open the originals, by the names of the pairs; those that cannot be read are noted in the outcome."""
+    found: dict[str, Source] = {}
+    for pair in pairs:
+        try:
+            found[pair.name] = open_source(pair.real)
+        except (MediaError, UserError) as error:
+            outcome.refused += _refuse_all(pair, error)
+    return found
 
 
 def _refuse_all(pair: Pair, error: Exception) -> list[Refused]:

@@ -1,7 +1,7 @@
 """Compare runs clip by clip: paired differences with intervals, and what they say.
 
-A verdict needs three things: at least 6 sources, a difference that Holm's correction over all comparisons of its table
-leaves significant at 5 %, and a size that matters (`smallest` of `report.terms.METRICS`).
+A verdict needs three things: at least `MIN_SOURCES` sources, a difference that Holm's correction over all comparisons
+of its table leaves significant at 5 %, and a size that matters (`smallest` of `report.terms.METRICS`).
 """
 
 from __future__ import annotations
