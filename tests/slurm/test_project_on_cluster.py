@@ -30,6 +30,8 @@ def _project(parent: Path) -> Path:
     project = parent / "mine"
     site = {"partition": "gpu", "gpus": 8, "nodes": 1}
     init_project(project, [parent / "clips"], size="paper", slurm=True, site=site, checkout=checkout)
+    (parent / "scratch").mkdir()
+    (project / "results").symlink_to(parent / "scratch")  # as docs/cluster.md has it for scratch disks
     run = project / "run"
     text = run.read_text(encoding="utf-8")
     loaded = f"export LOADED=cuda PATH={Path(sys.executable).parent}:$PATH VIDEO_VAE_NOTIFY='echo \"$1\" > told'\n"
@@ -57,6 +59,7 @@ def test_a_driver_job_runs_a_project_whose_profile_fits_the_cluster(tmp_path: Pa
         log = "".join(path.read_text(encoding="utf-8") for path in project.glob("driver-*.log"))
         assert (project / TARGET).is_file(), said + log
         assert len(cluster.jobs("COMPLETED")) == 2, log
+    assert (project / "results").is_symlink() and (tmp_path / "scratch/mine/data/train.csv").is_file()
     assert "results/mine/settings/prepare_manifest.json" in (project / TARGET).read_text(encoding="utf-8")
     assert (project / "logs/mine/prepare_manifest.log").read_text(encoding="utf-8").startswith("loaded cuda\n")
     assert (project / "told").read_text(encoding="utf-8") == "finished\n"
