@@ -11,7 +11,9 @@ clips it lacks; NAME_* then hold exactly the clips of the table. Posteriors give
 deterministic, unless --sample is given. Images in the table are left out unless --images is given. --baselines needs no
 trained net: NAME_mean (the clip's average frame) and NAME_repeat (every fourth spatial latent, held) instead of
 NAME_rec and NAME_spatial. --rival makes what the config's `compare` names so instead: each frame through another
-spatial VAE, or the videos that somebody else made of the same windows, which must have their names, frames and size.
+spatial VAE, the videos that somebody else made of the same windows, which must have their names, frames and size, or a
+codec at the bits of the latents. --latent-bits 4 6 8 also decodes latents quantised to so many bits per number:
+NAME_rec_q8, and in rates.csv what each costs and loses.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlap-frames", type=int, metavar="N", help="frames that chunks share, blended [config]")
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of the tiles for large frames [config]")
     parser.add_argument("--tile-overlap", type=int, metavar="PIXELS", help="what tiles share, blended [config]")
+    parser.add_argument("--latent-bits", type=int, nargs="+", metavar="N", help="quantise latents, too [config]")
     parser.add_argument("--windows", type=int, metavar="N", help="most windows of a clip [config]")
     parser.add_argument("--images", action="store_true", help="reconstruct images too, as clips of one frame")
     parser.add_argument("--no-previews", dest="previews", action="store_false", help="write no NAME_preview")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from report_material import DULLNESS, build_report, make_results
 from video_vae.config import parse_config
 from video_vae.config.runs import resolve
+from video_vae.reconstruction.rates import Rate, write_rates
 from video_vae.report import compare, paper_tables
 from video_vae.report.answer import answer
 from video_vae.report.lost import lost_outputs
@@ -26,6 +28,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Results]
     """Results with two rivals and their report: folder, page, tables."""
     folder = tmp_path_factory.mktemp("rivals")
     config = make_results(folder / "results", clips=CLIPS, frames=6, experiments=("demo", "b"), rivals=AMOUNTS)
+    rates = folder / "results/demo/stage3/reconstruction/shard_0.rates.csv"
+    write_rates(
+        rates, {"clip_00": [asdict(Rate(name="rec", setting=8, pixels=100, bits=9, raw_bits=10, budget=0, psnr=30))]}
+    )
     with pytest.MonkeyPatch.context() as patch:  # verdicts of few clips, so that few are made
         for module in (compare, paper_tables):
             patch.setattr(module, "MIN_SOURCES", CLIPS)
@@ -46,6 +52,13 @@ def test_rivals_stand_in_the_first_table_after_the_ceiling(built: tuple[Path, st
     assert order == sorted(order) and order[0] > 0
     assert "compared on the same windows: each frame through another spatial VAE, their/vae" in page
     assert "videos made elsewhere, from their/videos; stored as mp4 video as found, its coding losses" in page
+
+
+def test_what_latents_cost_is_drawn_and_said(built: tuple[Path, str, Results]) -> None:
+    folder, page, _ = built
+    assert "<h3>Rate and distortion</h3>" in page and (folder / "reports/figures/rate_distortion.svg").is_file()
+    said = "0.1000 at a fixed length of 8 bits per number and 0.0900 entropy-coded (30.00 dB) bits per pixel"
+    assert said in page and "reference, not a goal" not in page
 
 
 def test_differences_from_rivals_are_paired_and_judged(built: tuple[Path, str, Results]) -> None:

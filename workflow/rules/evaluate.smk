@@ -20,7 +20,7 @@ rule evaluate_clips:
         **MACHINE,
     params:
         real=variants("ori"),
-        generated=variants("rec", "spatial"),
+        generated=stage_variants,
         options=evaluation_options,
         lpips=lambda wildcards, input: os.path.dirname(input.lpips),
         folder=folder_of("summary"),

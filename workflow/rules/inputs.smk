@@ -100,6 +100,13 @@ def variants(*names):
     return lambda wildcards, input: [f"{os.path.dirname(input.index[0])}_{name}" for name in names]
 
 
+def stage_variants(wildcards, input):
+    """Name the folders of frames that are scored of a stage: of the last one, those of quantised latents too."""
+    run = RUNS[wildcards.experiment]
+    quantised = runs.latent_bits(run, wildcards.stage) and [run.reconstruction.quantised]
+    return variants("rec", "spatial", *quantised)(wildcards, input)
+
+
 def evaluation_options(wildcards):
     """Write the options of a run's evaluation."""
     settings = slices.scored(RUNS[wildcards.experiment]).evaluation
@@ -140,8 +147,10 @@ def start_inputs(wildcards):
 
 
 def rival_files(experiment, name):
-    """List the files that a rival is made from: those of a net in a local folder, or somebody's videos."""
+    """List the files that a rival is made from: those of a net in a local folder, somebody's videos, none of a codec."""
     rival = RUNS[experiment].compare[name]
+    if rival.codec is not None:
+        return []
     if rival.videos is not None:
         return local(sorted(str(path) for path in Path(rival.videos).glob("[!.]*") if not set("{}") & set(path.name)))
     return model_files(rival.net.place)

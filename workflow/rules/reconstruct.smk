@@ -21,10 +21,11 @@ rule reconstruct_clips:
     params:
         shards=lambda wildcards: RUNS[wildcards.experiment].reconstruction.shards,
         name=folder_of("index"),
+        options=lambda wildcards: options(latent_bits=runs.latent_bits(RUNS[wildcards.experiment], wildcards.stage)),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
-            " -m video_vae.reconstruct {input.settings}"
+            " -m video_vae.reconstruct {input.settings} {params.options}"
             " --ckpt-path {input.model} --data-path {input.test} --save-dir {params.name}"
             " --require-files --shard {wildcards.shard} --shards {params.shards} --index {output.index}"
         )

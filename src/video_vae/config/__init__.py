@@ -3,6 +3,7 @@
 from video_vae.config.data import Columns, Data, Latents, Package, Split
 from video_vae.config.model import Model, Spatial, SpatialTraining, Temporal
 from video_vae.config.results import Evaluation, Reconstruction, Report
+from video_vae.config.rivals import Codec
 from video_vae.config.schema import Config, load_config, load_merged, parse_config
 from video_vae.config.stages import Stage, Stages
 from video_vae.config.types import SCORED, STAGES, START, Checked, Metric, Scored, Settings, StageName
@@ -12,6 +13,7 @@ __all__ = [
     "STAGES",
     "START",
     "Checked",
+    "Codec",
     "Columns",
     "Config",
     "Data",

@@ -25,6 +25,7 @@ from video_vae.config.types import (
     not_bool,
 )
 
+Bits = Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=16)]
 MIN_FVD_FRAMES = 9
 """Fewest frames that the public feature net of rFVD (I3D) takes."""
 
@@ -46,6 +47,14 @@ class Reconstruction(Settings):
     """Side of the square tiles that large frames are encoded and decoded in, in pixels; null takes frames whole."""
     tile_overlap: Annotated[int, BeforeValidator(not_bool), Field(ge=8, le=16_384, multiple_of=8)] = 64
     """Pixels that neighbouring tiles share at least, blended; at most half of `tile`."""
+    latent_bits: Annotated[tuple[Bits, ...], Unique] = ()
+    """Bits per number that the latents of the last stage are quantised to, such as [4, 6, 8]: what each costs and loses
+    is measured, the finest is a row of its own (`rec_q8`). Holds the frames of a window in memory."""
+
+    @property
+    def quantised(self) -> str | None:
+        """Name the variant that is decoded of quantised latents; None where there is none."""
+        return f"rec_q{max(self.latent_bits)}" if self.latent_bits else None
 
     @model_validator(mode="after")
     def _tiles_overlap(self) -> Reconstruction:

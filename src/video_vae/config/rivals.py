@@ -1,24 +1,32 @@
-"""The section of the config on what the video VAE is compared with: another spatial VAE, or somebody's videos."""
+"""The section of the config on what the video VAE is compared with: another spatial VAE, somebody's videos, a codec."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from pydantic import model_validator
 
 from video_vae.config.model import Spatial
 from video_vae.config.types import SCORED, LocalPath, Settings, Sha256
 
+Codec = Literal["x264", "x265"]
+CODEC_BITS = 8
+"""Bits per number of the latents that a codec gets for a window."""
+CODEC_MIN_SIDE: dict[Codec, int] = {"x264": 8, "x265": 64}
+"""Smallest side of frames for a codec, in pixels: x265 writes beyond its memory where they are smaller."""
 COMPARE = "compare"
 """Folder of a run's rivals in the results, and their stage in metrics.csv."""
 TAKEN = frozenset(
     {*SCORED, "ori", "rec", "spatial", "mean", "repeat", "real", "preview", "baseline", "baselines", COMPARE}
 )
 """Names of stages, variants and folders, which no rival may have."""
+_QUANTISED = re.compile(r"rec_q\d+")
 
 
 class Rival(Settings):
-    """One rival: either `spatial` or `videos`."""
+    """One rival: `spatial`, `videos` or `codec`."""
 
     spatial: LocalPath | None = None
     """Hub id, local folder or weights file of another AutoencoderKL, which each frame goes through by itself."""
@@ -29,21 +37,41 @@ class Rival(Settings):
     videos: LocalPath | None = None
     """Folder of somebody's reconstructions: a video or a folder of images for each held-out window, named by its id."""
 
+    codec: Codec | None = None
+    """Encoder of PyAV, a reference: codes each window in no more bits than its latents take at 8 bits per number."""
+
     @model_validator(mode="after")
     def _one_kind(self) -> Rival:
-        if (self.spatial is None) == (self.videos is None):
-            given = "nothing" if self.spatial is None else "both"
-            raise ValueError(f"{given} given; name either spatial (another spatial VAE) or videos (a folder)")
-        if self.videos is not None and (self.subfolder or self.sha256):
-            raise ValueError("subfolder and sha256 go with spatial, not with videos; leave them out")
+        kinds = {"spatial": self.spatial, "videos": self.videos, "codec": self.codec}
+        given = [name for name, value in kinds.items() if value is not None]
+        if len(given) != 1:
+            cure = "name one of spatial (another spatial VAE), videos (a folder) and codec (x264, x265)"
+            raise ValueError(f"{' and '.join(given) or 'nothing'} given; {cure}")
+        if self.spatial is None and (self.subfolder or self.sha256):
+            raise ValueError(f"subfolder and sha256 go with spatial, not with {given[0]}; leave them out")
         return self
 
     @property
     def net(self) -> Spatial | None:
-        """Return the other spatial VAE as a section of its own; None where videos are given."""
+        """Return the other spatial VAE as a section of its own; None where there is none."""
         if self.spatial is None:
             return None
         return Spatial(pretrained=self.spatial, subfolder=self.subfolder, sha256=self.sha256)
+
+
+def check_sizes(rivals: Mapping[str, Rival], resolution: tuple[int, int]) -> None:
+    """See that the frames are large enough for the codecs.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    for name, rival in rivals.items():
+        if rival.codec is not None and min(resolution) < (side := CODEC_MIN_SIDE[rival.codec]):
+            height, width = resolution
+            raise ValueError(
+                f"compare.{name}.codec: {rival.codec} needs frames of at least {side}x{side} pixels, and "
+                f"data.resolution is {height}x{width}; leave the rival out or take larger frames"
+            )
 
 
 def check_names(rivals: Iterable[str], experiments: Iterable[str]) -> None:
@@ -54,7 +82,7 @@ def check_names(rivals: Iterable[str], experiments: Iterable[str]) -> None:
     """
     experiments = set(experiments)
     for name in rivals:
-        if name.lower() in TAKEN:
+        if name.lower() in TAKEN or _QUANTISED.fullmatch(name.lower()):
             raise ValueError(f"compare: {name!r} is the name of a stage or variant; give the rival another one")
         if name in experiments:
             raise ValueError(f"compare: {name!r} is the name of a run too; give the rival another one")

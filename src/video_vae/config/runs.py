@@ -116,12 +116,17 @@ def scored_parts(config: Config) -> list[Part]:
     return [*config.scored, *baselines, *map(RivalName, config.compare)]
 
 
+def latent_bits(config: Config, part: Part) -> tuple[int, ...]:
+    """List the bits per number that a part's latents are quantised to; none but after the last stage."""
+    return config.reconstruction.latent_bits if part == config.last else ()
+
+
 def _reconstruction(config: Config, part: Part) -> list[Any]:
     made: list[Any]
     if part is None:
         made = [data_slice(config), spatial_slice(config), baselines_slice(config)]
     elif not isinstance(part, RivalName):
-        made = [data_slice(config), _lineage(config, part), reconstruct_slice(config)]
+        made = [data_slice(config), _lineage(config, part), reconstruct_slice(config), latent_bits(config, part)]
     else:
         made = [data_slice(config), rival_slice(config, part) if part in config.compare else None]
     return [*made, config.reconstruction.shards]

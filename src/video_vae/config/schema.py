@@ -17,7 +17,7 @@ from video_vae.config.errors import explain
 from video_vae.config.files import is_json_text, read_settings
 from video_vae.config.model import Model, Spatial
 from video_vae.config.results import Evaluation, Reconstruction, Report
-from video_vae.config.rivals import Rival, check_names
+from video_vae.config.rivals import Rival, check_names, check_sizes
 from video_vae.config.stages import Stages
 from video_vae.config.types import RESERVED, SCORED, START, VMAF_MIN_SIDE, Name, Scored, Settings, StageName, not_bool
 from video_vae.errors import UserError
@@ -55,8 +55,8 @@ class Config(Settings):
     reconstruction: Reconstruction = Reconstruction()
     evaluation: Evaluation = Evaluation()
     compare: dict[Name, Rival] = Field(default={})
-    """What the video VAE is compared with, on the same clips: name -> another spatial VAE or somebody's videos, or null
-    for none."""
+    """What the video VAE is compared with, on the same clips: name -> another spatial VAE, somebody's videos or a codec,
+    or null for none."""
     report: Report = Report()
 
     @property
@@ -114,6 +114,7 @@ class Config(Settings):
             raise ValueError(f"evaluation.stages: {asked} is not trained (null under stages); trained are others")
         if self.experiment in self.experiments:
             raise ValueError(f"experiments repeats the name of the base run, {self.experiment!r}")
+        check_sizes(self.compare, self.data.resolution)
         check_names(self.compare, [self.experiment, *self.experiments])
         return self
 

@@ -219,7 +219,10 @@ def rival_slice(config: Config, name: str) -> Slice:
     """
     if name not in config.compare:
         raise UserError(f"no rival {name!r} under compare; known: {', '.join(config.compare) or 'none'}")
-    return pick(scored(config), [*VIEW, *WINDOWS, f"compare.{name}"])
+    wanted = [*VIEW, *WINDOWS, f"compare.{name}"]
+    if config.compare[name].codec is not None:  # what says how many latents a window has
+        wanted += ["reconstruction.overlap_frames", "model.chunk_frames", "model.temporal.temporal_downsample"]
+    return pick(scored(config), wanted)
 
 
 def evaluate_slice(config: Config) -> Slice:

@@ -10,6 +10,7 @@ from video_vae.config import Config, Model, Spatial, parse_config
 from video_vae.config.runs import Runs, data_owner
 from video_vae.config.slices import data_slice
 from video_vae.config.types import PACKAGE_FILES, address_scheme
+from video_vae.data.codecs import lack
 from video_vae.data.fit import unfit
 from video_vae.data.table import manifest_rows
 from video_vae.errors import UserError
@@ -114,7 +115,9 @@ def lost_rivals(run: Config) -> Iterator[Lost]:
     """Yield what is missing of the rivals on this machine; what their videos hold is the jobs' business."""
     for name, rival in run.compare.items():
         key = f"compare.{name}"
-        if rival.net is not None:
+        if rival.codec is not None and (why := lack(rival.codec)):
+            yield f"{key}.codec", f"{why}; or set compare.{name}: null"
+        elif rival.net is not None:
             yield from _lost_net(rival.net, f"{key}.spatial", f"{key}.subfolder")
         elif rival.videos is not None and not Path(rival.videos).is_dir():
             lost = absence(rival.videos) or "is not a folder"

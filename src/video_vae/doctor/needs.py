@@ -98,6 +98,8 @@ def check_rivals(config: Config) -> Iterator[Check]:
         for name, rival in () if lost else settings.compare.items():
             if rival.videos is not None:
                 yield Check(name="rival", state="ok", text=f"{run}: compare.{name}: videos in {rival.videos}")
+            elif rival.codec is not None:
+                yield Check(name="rival", state="ok", text=f"{run}: compare.{name}: PyAV codes by {rival.codec}")
             elif rival.net is not None and rival.net.place is not None:
                 found = find_model(rival.net.place)
                 yield _hashed("rival", found.weights[0], found.sha256(), rival.sha256, f"compare.{name}.sha256")

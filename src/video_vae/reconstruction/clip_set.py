@@ -28,8 +28,11 @@ from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, run_record, write_json_atomic
 from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import ClipReconstructor
+from video_vae.reconstruction.codecs import codec_rival
 from video_vae.reconstruction.index import FAILED_COLUMNS, OutputPaths, index_columns, write_failed, write_index
 from video_vae.reconstruction.options import set_cuts, with_options
+from video_vae.reconstruction.quantised import QuantisedVariants
+from video_vae.reconstruction.rates import COLUMNS, RATES, write_rates
 from video_vae.reconstruction.rivals import SpatialRival, given_videos
 from video_vae.reconstruction.tiling import tiling_error
 from video_vae.reconstruction.variants import BaselineVariants, ModelVariants, Variants
@@ -102,16 +105,21 @@ def _model(args: argparse.Namespace, config: Config, device: torch.device) -> tu
     model: Any = load_checkpoint(args.ckpt_path, config, args.spatial)
     seed = config.seed if args.sample or config.reconstruction.sample else None
     names = ("scaling_factor", "chunk_frames", "spatial", "temporal")
-    settings = {
+    settings: dict[str, Any] = {
         "weights_sha256": weights_sha256(model.state_dict()),
         "spatial_sha256": weights_sha256(model.spatial.state_dict()),
         "sample_seed": seed,
         "architecture": {name: _plain(model.config[name]) for name in names},
     }
+    settings |= {"latent_bits": list(bits)} if (bits := config.reconstruction.latent_bits) else {}
     settings |= set_cuts(config, model, max(config.data.resolution))
     model.to(device).spatial.to(memory_format=torch.channels_last)
-    overlap = config.reconstruction.overlap_frames
-    return ModelVariants(model=model, device=device, seed=seed, overlap=overlap), settings
+    wanted = config.reconstruction
+    how: dict[str, Any] = {"model": model, "device": device, "seed": seed, "overlap": wanted.overlap_frames}
+    if wanted.quantised is None:
+        return ModelVariants(**how), settings
+    how["names"] = (*ModelVariants.names, wanted.quantised)
+    return QuantisedVariants(**how, latent_bits=wanted.latent_bits), settings
 
 
 def _baselines(args: argparse.Namespace, config: Config, device: torch.device) -> tuple[Variants, dict[str, Any]]:
@@ -130,6 +138,8 @@ def _rival(args: argparse.Namespace, config: Config, device: torch.device) -> tu
         raise UserError(f"--rival {name}: no such name under compare; known: {', '.join(config.compare) or 'none'}")
     if rival.videos is not None:
         return given_videos(name, Path(rival.videos)), {"rival": name}
+    if rival.codec is not None:
+        return codec_rival(name, rival.codec, config)
     spatial = rival.net or config.spatial
     net: Any = load_spatial(spatial, spatial.place, key=f"compare.{name}")
     net.float().eval().requires_grad_(False)
@@ -149,6 +159,7 @@ def _check_places(args: argparse.Namespace, reconstructor: ClipReconstructor, cl
     """Refuse what others put where the clips and their lists go, before any is made."""
     index = _index(args)
     lists = {index: index_columns(reconstructor.variants.names), beside(index, "failed.csv"): FAILED_COLUMNS}
+    lists |= {beside(index, RATES): COLUMNS}
     check_places({**lists, beside(index, RECORD): RECORD_TRAITS})
     for clip in clips:
         reconstructor.paths.check_places(clip.clip_id)
@@ -219,6 +230,11 @@ def _write_lists(
     wanting = (args.require_files and outcome.gone) or (args.rival is not None and outcome.failed)
     if not wanting and (rows or not clips or args.shards > 1):
         write_index(index, reconstructor.variants.names, rows)
+        rates = {row["clip_id"]: reconstructor.paths.rates(row["clip_id"]) for row in rows}
+        if any(rates.values()):
+            write_rates(beside(index, RATES), rates)
+        else:
+            beside(index, RATES).unlink(missing_ok=True)
     else:
         index.unlink(missing_ok=True)
 
@@ -285,6 +301,7 @@ def _written(
     for file in (file for clip_id in outcome.rows for file in paths.files(clip_id)):
         folders.setdefault(file.parent, []).append(file.name)
     lists = {"index": index if index.exists() else None, "failed": beside(index, "failed.csv")}
+    lists |= {"rates": beside(index, RATES) if beside(index, RATES).exists() else None}
     return lists | {folder.name: Part(folder, names) for folder, names in folders.items()}
 
 

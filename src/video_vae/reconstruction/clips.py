@@ -14,7 +14,10 @@ from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, resize_crop
 from video_vae.data.video import MediaError, iterate_clip, read_clip
 from video_vae.provenance import fingerprint
+from video_vae.reconstruction.codecs import CodecRival
 from video_vae.reconstruction.index import OutputPaths
+from video_vae.reconstruction.quantised import QuantisedVariants
+from video_vae.reconstruction.rates import Rate, as_rows
 from video_vae.reconstruction.rivals import VideosRival
 from video_vae.reconstruction.variants import Variants, piece_frames
 
@@ -39,6 +42,11 @@ class ClipReconstructor:
     def given(self) -> VideosRival | None:
         """Return the videos that somebody else made, where the variants are those."""
         return self.variants if isinstance(self.variants, VideosRival) else None
+
+    @property
+    def rates(self) -> list[Rate]:
+        """Return where the variants note the rates of the clip that they make; empty where they measure none."""
+        return self.variants.rates if isinstance(self.variants, CodecRival | QuantisedVariants) else []
 
     def misfits(self, clips: Iterable[Clip]) -> dict[str, str]:
         """Say which clips cannot be compared with what was given for them, and why: clip id -> reason."""
@@ -67,13 +75,14 @@ class ClipReconstructor:
             MediaError: if the clip cannot be decoded. Nothing of it is left then.
         """
         self.paths.discard(clip.clip_id)
+        self.rates.clear()
         try:
             hashes = self._write(clip, on_frames)
         except MediaError:
             self.paths.discard(clip.clip_id)
             raise
         row = self._row(clip, hashes)
-        self.paths.keep(clip.clip_id, self.fingerprint(clip), row)
+        self.paths.keep(clip.clip_id, self.fingerprint(clip), row, as_rows(self.rates))
         return row
 
     def _write(self, clip: Clip, on_frames: Callable[[int], Any]) -> dict[str, str]:

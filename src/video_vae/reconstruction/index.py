@@ -70,10 +70,20 @@ class OutputPaths:
             return None
         return row if all(row[f"{variant}_sha256"] == found for variant, found in hashes.items()) else None
 
-    def keep(self, clip_id: str, fingerprint: str, row: Mapping[str, str]) -> None:
-        """Record a clip whose files are all in place."""
+    def keep(
+        self, clip_id: str, fingerprint: str, row: Mapping[str, str], rates: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Record a clip whose files are all in place, and what was measured of its rates."""
         sizes = {_key(file): file.stat().st_size for file in self.files(clip_id)}
-        write_json_atomic(self.record(clip_id), {"fingerprint": fingerprint, "row": dict(row), "bytes": sizes})
+        measured = {"rates": list(rates)} if rates else {}
+        write_json_atomic(
+            self.record(clip_id), {"fingerprint": fingerprint, "row": dict(row), "bytes": sizes} | measured
+        )
+
+    def rates(self, clip_id: str) -> list[dict[str, Any]]:
+        """Return what was measured of the rates of a clip that is recorded."""
+        found: list[dict[str, Any]] = json.loads(self.record(clip_id).read_text(encoding="utf-8")).get("rates", [])
+        return found
 
     def check_places(self, clip_id: str) -> None:
         """Check that no foreign files lie where a clip's files will.

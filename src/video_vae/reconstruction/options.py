@@ -41,7 +41,8 @@ def check_form(args: argparse.Namespace) -> None:
 
 def with_options(config: Config, args: argparse.Namespace) -> Config:
     """Override the config's settings by the command line's options, with the same checks."""
-    given = {name: getattr(args, name) for name in ("windows", "overlap_frames", "tile", "tile_overlap")}
+    names = ("windows", "overlap_frames", "tile", "tile_overlap", "latent_bits")
+    given = {name: getattr(args, name) for name in names}
     values = config.model_dump(mode="json")
     values["reconstruction"] |= {name: value for name, value in given.items() if value is not None}
     return parse_config(values, "options")

@@ -70,8 +70,14 @@ class ModelVariants:
     names: tuple[str, ...] = ("ori", "rec", "spatial")
 
     @torch.inference_mode()
-    def run(self, pieces: Iterator[Frames], clip_id: str, num_frames: int) -> Iterator[Piece]:
-        """Yield the pieces of `ori`, `rec` and `spatial`.
+    def run(
+        self,
+        pieces: Iterator[Frames],
+        clip_id: str,
+        num_frames: int,
+        on_latents: Callable[[Tensor], Any] = lambda _: None,
+    ) -> Iterator[Piece]:
+        """Yield the pieces of `ori`, `rec` and `spatial`; `on_latents` is shown the temporal latents on their way.
 
         Chunks of the model's `chunk_frames` are independent, but for the frames that they share. Without chunks a
         strictly causal net streams, in memory that does not grow with the clip; any other net needs the latents of
@@ -92,7 +98,7 @@ class ModelVariants:
 
         posteriors = self._encoded(spatial_latents(), num_frames)
         z = (posterior.mode() if generator is None else posterior.sample(generator) for posterior in posteriors)
-        for latents in self._decoded(z, num_frames):
+        for latents in self._decoded(_shown(z, on_latents), num_frames):
             for part in latents.split(PIECE_FRAMES, dim=2):
                 yield from done
                 done.clear()
@@ -120,6 +126,12 @@ class ModelVariants:
             return None
         digest = hashlib.sha256(f"{self.seed}/{clip_id}".encode()).digest()
         return torch.Generator(self.device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _shown(latents: Iterator[Tensor], on_latents: Callable[[Tensor], Any]) -> Iterator[Tensor]:
+    for part in latents:
+        on_latents(part)
+        yield part
 
 
 @dataclass(frozen=True, kw_only=True)

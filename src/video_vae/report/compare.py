@@ -122,11 +122,20 @@ def main_pairs(results: Results) -> list[tuple[Row, Row]]:
         return []
     rec = Row(experiment=experiment, stage=final, variant="rec")
     pairs = [(rec, Row(experiment=experiment, stage=final, variant="spatial"))]
-    pairs += [(rec, rival) for rival in rival_rows(results)]
+    pairs += [(rec, row) for row in (*quantised_rows(results), *rival_rows(results))]
     pairs += [(rec, Row(experiment=experiment, stage=BASELINE, variant=variant)) for variant in BASELINE_VARIANTS]
     stages = [stage for stage in SCORED if not clip_values(results, _rec(experiment, stage), "psnr").empty]
     pairs += [(_rec(experiment, b), _rec(experiment, a)) for a, b in itertools.pairwise(stages)]
     return pairs
+
+
+def quantised_rows(results: Results) -> list[Row]:
+    """List the reconstructions of quantised latents of the base run that were scored."""
+    base, name = results.experiments[0], results.config.reconstruction.quantised
+    final = results.final_stage(base)
+    if name is None or final is None or results.row(base, final, name) is None:
+        return []
+    return [Row(experiment=base, stage=final, variant=name)]
 
 
 def rival_rows(results: Results) -> list[Row]:

@@ -64,7 +64,7 @@ def main_rows(results: Results) -> list[Row]:
     base = results.experiments[0]
     final = results.final_stage(base)
     rows = [] if final is None else [Row(experiment=base, stage=final, variant=name) for name in ("rec", "spatial")]
-    rows += compare.rival_rows(results)
+    rows += [*compare.quantised_rows(results), *compare.rival_rows(results)]
     rows += [Row(experiment=base, stage=BASELINE, variant=name) for name in compare.BASELINE_VARIANTS]
     return [row for row in rows if results.row(row.experiment, row.stage, row.variant) is not None]
 

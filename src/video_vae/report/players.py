@@ -15,7 +15,7 @@ from PIL import Image
 
 from video_vae.data.storage import PREVIEW_SUFFIX
 from video_vae.metrics.summary import WINDOW
-from video_vae.report.compare import Row, clip_values, rival_rows
+from video_vae.report.compare import Row, clip_values, quantised_rows, rival_rows
 from video_vae.report.strips import data_uri, ranked_clips, spread
 from video_vae.report.tables import BASELINE, COMPARE, Results
 from video_vae.report.terms import METRICS, counted, rounded, stage_label, variant_label
@@ -60,6 +60,8 @@ def clip_sources(results: Results, clip_id: str) -> list[Source]:
     for variant in ("ori", "rec", "spatial"):
         row = None if variant == "ori" else Row(experiment=base, stage=final, variant=variant)
         found.append(_source(results, variant, variant_label(variant), base, final, variant, clip_id, row))
+    for row in quantised_rows(results):
+        found.append(_source(results, row.variant, variant_label(row.variant), base, final, row.variant, clip_id, row))
     for name in results.experiments[1:]:
         stage = results.final_stage(name)
         if stage is not None:

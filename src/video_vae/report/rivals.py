@@ -1,10 +1,12 @@
-"""What is said of the rivals: where they come from, and what their storage did to them."""
+"""What is said of rivals and quantised latents: where they come from, and what their storage did to them."""
 
 from __future__ import annotations
 
 from video_vae.config import runs as config_runs
-from video_vae.report.compare import rival_rows
+from video_vae.config.rivals import CODEC_BITS
+from video_vae.report.compare import quantised_rows, rival_rows
 from video_vae.report.tables import Results
+from video_vae.report.terms import variant_label
 
 
 def lossy_rivals(results: Results) -> dict[str, str]:
@@ -21,12 +23,18 @@ def lossy_rivals(results: Results) -> dict[str, str]:
 
 
 def notes(results: Results) -> list[tuple[str, str]]:
-    """Explain each rival in a line: name and what it is."""
+    """Explain quantised latents and each rival in a line: name and what it is."""
     lossy = lossy_rivals(results)
-    found = []
+    quantised = "as the video VAE, its latents quantised uniformly by channel before they are decoded"
+    found = [(variant_label(row.variant), quantised) for row in quantised_rows(results)]
     for row in rival_rows(results):
         rival = results.config.compare[row.variant]
         what = f"each frame through another spatial VAE, {rival.spatial}"
+        if rival.codec is not None:
+            what = (
+                f"the codec {rival.codec} in at most the bits that the latents take at {CODEC_BITS} bits per number; "
+                "a reference, which small nets lose to"
+            )
         if rival.videos is not None:
             what = f"videos made elsewhere, from {rival.videos}"
         how = f"; stored as {lossy[row.variant]}" if row.variant in lossy else ""

@@ -15,6 +15,7 @@ from video_vae.progress import progress
 from video_vae.report import compare, figures
 from video_vae.report.answer import answer, why_no_gain
 from video_vae.report.compare import Difference, Row
+from video_vae.report.rates import rate_section
 from video_vae.report.style import inline_svg, save_figure
 from video_vae.report.tables import BASELINE, COMPARE, Results
 from video_vae.report.terms import METRICS, counted, flow_label, number, stage_label, variant_label
@@ -197,6 +198,7 @@ def results_section(results: Results, writer: FigureWriter) -> dict[str, Any]:
         text = f"{metric.label} of every row of the table with its 95 % interval"
         section["intervals"].append(writer.save(f"metric_{metric.key}", picture, text))
     section |= _spread_figures(results, writer)
+    section["rates"] = rate_section(results, writer.save)
     found = compare.differences(results, compare.main_pairs(results))
     section["differences"] = difference_table(found, with_experiment=False)
     return section

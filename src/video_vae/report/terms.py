@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 
@@ -135,6 +136,8 @@ VARIANT_LABELS = {
     "mean": "Mean frame",
 }
 
+_QUANTISED = re.compile(r"rec_q(\d+)")
+
 SHORT_LABELS = {"spatial": "Spatial alone", "repeat": "Repeated latents", "mean": "Mean frame"}
 
 VARIANT_NOTES = {
@@ -156,7 +159,8 @@ def stage_label(stage: str) -> str:
 
 def variant_label(variant: str) -> str:
     """Name a variant for people."""
-    return VARIANT_LABELS.get(variant, variant)
+    bits = _QUANTISED.fullmatch(variant)
+    return VARIANT_LABELS.get(variant, f"Video VAE, latents of {bits[1]} bits" if bits else variant)
 
 
 def flow_label(flow: str) -> str:
