@@ -55,8 +55,8 @@ class Config(Settings):
     reconstruction: Reconstruction = Reconstruction()
     evaluation: Evaluation = Evaluation()
     compare: dict[Name, Rival] = Field(default={})
-    """What the video VAE is compared with, on the same clips: name -> another spatial VAE, somebody's videos or a codec,
-    or null for none."""
+    """What the video VAE is compared with, on the same clips: name -> another spatial VAE, somebody's videos or a
+    codec, or null for none."""
     report: Report = Report()
 
     @property
