@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from video_vae.cli import WAITING
+from video_vae.distributed.cores import CORES, usable_cores
 from video_vae.distributed.gpu_locks import acquire_gpus, visible_gpus
 from video_vae.distributed.parent_death import children, end_with_owner
 from video_vae.distributed.slurm import minutes_of
@@ -304,13 +305,15 @@ def _claim_gpus(wanted: int) -> None:
 def _share_threads(threads: int, ranks: int) -> None:
     """Give each rank its part of the cores; torchrun would give it one."""
     given = os.environ.get("OMP_NUM_THREADS", "")
+    share = str(max(1, (threads or usable_cores()) // ranks))
+    os.environ[CORES] = share
     if threads or not given:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (threads or len(os.sched_getaffinity(0))) // ranks))
+        os.environ["OMP_NUM_THREADS"] = share
 
 
 def _launch(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     arguments = with_deadline(arguments, args.wall_minutes)
-    threads = args.threads or len(os.sched_getaffinity(0))
+    threads = args.threads or usable_cores()
     if args.nodes > 1:
         return requeued(run_step(srun_command(args.nodes, args.ranks, threads, arguments)))
     _claim_gpus(args.gpus)

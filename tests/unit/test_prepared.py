@@ -167,7 +167,7 @@ def test_clips_that_do_not_decode_are_left_out_and_said(videos: list[Clip], tmp_
     prepared = PreparedClips([shard], Data(**DATA))
     prepared.check_holds([*videos, _row(broken, "broken", 20)])
     with pytest.raises(MediaError, match="unreadable"):
-        prepared.read(_row(broken, "broken", 20), 0, 3, None)
+        prepared.piece(_row(broken, "broken", 20), 0, 3, None)
 
 
 def test_wrong_shards_are_refused(videos: list[Clip], tmp_path: Path) -> None:

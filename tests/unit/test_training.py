@@ -257,15 +257,24 @@ def test_a_clip_that_does_not_decode_is_named_and_replaced_the_same_way_each_tim
     broken = tmp_path / "data"
     make_data(broken)
     (broken / "bb.mkv").write_bytes((broken / "bb.mkv").read_bytes()[:200])
-    lenient = settings(steps=3, image_share=0.0)
-    lenient = json.dumps(json.loads(lenient) | {"data": {"resolution": [32, 32], "max_failed_share": 0.5}})
     with caplog.at_level(logging.WARNING):
-        for name in ("one", "two"):
-            train_here(options(broken, tmp_path / name, "--state", str(tmp_path / name), config=lenient))
+        for name, workers in (("one", 0), ("two", 1)):
+            lenient = json.loads(settings(steps=3, image_share=0.0, workers=workers))
+            lenient["data"]["max_failed_share"] = 0.5
+            given = options(broken, tmp_path / name, "--state", str(tmp_path / name), config=json.dumps(lenient))
+            train_here(given)
     assert f"{broken / 'bb.mkv'}: unreadable" in caplog.text
     assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
-    failed = log_lines(tmp_path / "one" / "log.jsonl", "failed_clip")
-    assert failed and {line["path"] for line in failed} == {str(broken / "bb.mkv")}
+    failed, again = (
+        [
+            (line["step"], line["path"], line["reason"])
+            for line in log_lines(tmp_path / name / "log.jsonl", "failed_clip")
+        ]
+        for name in ("one", "two")
+    )
+    assert failed == again and {path for _, path, _ in failed} == {str(broken / "bb.mkv")}
+    states = [[path.name for path in (tmp_path / name / "stage1").iterdir()] for name in ("one", "two")]
+    assert states[0] == states[1]
 
 
 @pytest.mark.parametrize("fault", ["deleted", "replaced", "emptied"])

@@ -59,6 +59,9 @@ class Stage(Settings):
     precision: Literal["fp32", "tf32", "bf16"] = "bf16"
     """bf16: autocast of the nets; norms and losses stay fp32. tf32: fp32, its products rounded to 10 bits on GPUs (as
     LPIPS' are with bf16)."""
+    workers: Literal["auto"] | Natural = "auto"
+    """Processes per rank that read clips ahead: one that crashes, hangs or takes too much memory costs a clip. auto: on
+    GPUs the rank's cores but one, at most 16; on processors 0, so that the rank reads by itself."""
     compile: bool = False
     """Compile the nets (torch.compile): faster steps, minutes at the first one of each clip length."""
     channels_last: bool = False

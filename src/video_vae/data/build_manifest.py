@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
 import re
 import sys
 import time
@@ -32,6 +31,7 @@ from video_vae.data.sources import collect
 from video_vae.data.split import assign_split, cut_segments, neighbours_warning
 from video_vae.data.table import COLUMNS, SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo
+from video_vae.distributed.cores import usable_cores
 from video_vae.errors import UserError, one_line
 from video_vae.foreign import RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, run_record, write_json_atomic
@@ -80,7 +80,7 @@ def complete_table(table: Path, columns: Columns | None = None) -> list[Clip]:
         UserError: if it cannot be read or holds nothing usable.
     """
     found = collect([str(table)], columns=columns)
-    clips, rejected = look_through(found, Data(min_frames=1, min_size=8, reader="pyav"), default_workers())
+    clips, rejected = look_through(found, Data(min_frames=1, min_size=8, reader="pyav"), usable_cores())
     if not clips:
         raise UserError(_nothing_usable(rejected, found.skipped))
     _log_rejected(rejected)
@@ -266,11 +266,6 @@ def _listings(data: Data, packages_dir: Path) -> list[Path]:
     return tables + [path for path in packages if path.is_file()]
 
 
-def default_workers() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(args: argparse.Namespace) -> None:
     """Write manifest.csv, rejected.csv, train.csv, test.csv and the record of the run."""
     started = time.time()
@@ -281,7 +276,7 @@ def run(args: argparse.Namespace) -> None:
     tables = {side: folder / f"{side}.csv" for side in ("manifest", "rejected", "train", "test")}
     check_places({path: COLUMNS if name != "rejected" else REJECTED for name, path in tables.items()})
     check_places({folder / RECORD: RECORD_TRAITS})
-    clips, rejected = look_through(found, data, args.workers or default_workers(), folder / PROBED)
+    clips, rejected = look_through(found, data, args.workers or usable_cores(), folder / PROBED)
     # first of all: where too little is left, the reasons are what is wanted
     write_rows(tables["rejected"], REJECTED, rejections(rejected))
     _log_rejected(rejected)

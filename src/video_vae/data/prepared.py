@@ -14,11 +14,10 @@ from typing import Any
 
 from video_vae.config import Data
 from video_vae.data.content import MediaError
+from video_vae.data.pieces import PreparedPiece
 from video_vae.data.sampling import Sampling
 from video_vae.data.sharding import content_of
 from video_vae.data.table import Clip
-from video_vae.data.transform import Frames, resized_look
-from video_vae.data.video import read_clip
 from video_vae.data.view import View, covering
 from video_vae.errors import UserError
 from video_vae.foreign import PREPARED
@@ -135,16 +134,20 @@ class PreparedClips:
                 cure = "run prepare-clips on the table, or set data.prepare: none"
                 raise UserError(f"clip {clip.clip_id} is not among the prepared clips; {cure}")
 
-    def read(self, clip: Clip, start: int, length: int, view: View | None) -> Frames:
-        """Read what a view shows of a clip, from the `start`-th frame that the model sees: uint8 (length,h,w,3).
+    def piece(self, clip: Clip, start: int, length: int, view: View | None) -> PreparedPiece:
+        """Say what is to be read of a clip, from the `start`-th frame that the model sees, for whoever reads it.
 
         Raises:
-            MediaError: if the clip could not be prepared, or its file is gone, changed or damaged.
+            MediaError: if the clip could not be prepared.
         """
         if clip.clip_id in self.failed:
             raise MediaError("unreadable", self.failed[clip.clip_id])
-        frames = read_clip(self._clips[clip.clip_id], range(start, start + length))
         height, width = self._settings["resolution"]
-        if self._settings["crop"] == "random" and view is not None:
-            return resized_look(frames, (clip.height, clip.width), (height, width), view)
-        return frames[:, :, ::-1] if view is not None and view.flip else frames
+        return PreparedPiece(
+            clip=self._clips[clip.clip_id],
+            start=start,
+            length=length,
+            resolution=(height, width),
+            shape=(clip.height, clip.width) if self._settings["crop"] == "random" else None,
+            view=view,
+        )

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from video_vae.config import Config, load_config
-from video_vae.data.build_manifest import default_workers
 from video_vae.data.content import MediaError, raise_if_source_missing
 from video_vae.data.identity import is_content_id
 from video_vae.data.kept import earlier_shards, keep
@@ -33,6 +32,7 @@ from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, cover, look
 from video_vae.data.video import iterate_clip, probe, read_frames
 from video_vae.data.view import View
+from video_vae.distributed.cores import usable_cores
 from video_vae.errors import UserError
 from video_vae.files import atomic_path, remove_written, sha256_file
 from video_vae.foreign import PREPARED, RECORD_TRAITS, check_places
@@ -139,7 +139,7 @@ def _prepare_all(clips: Sequence[Clip], job: _Job, args: argparse.Namespace) -> 
         log.info("%d of %d clips are in an earlier shard", taken, len(clips))
     failed: dict[str, str] = {}
     total = sum(job.sampling.count(clip) for clip in clips)
-    workers = max(1, args.workers or default_workers())
+    workers = max(1, args.workers or usable_cores())
     with progress(total=total, desc="prepare clips", unit="frames") as bar, ThreadPoolExecutor(workers) as pool:
         for clip, error in zip(clips, pool.map(partial(_attempt, job=job), clips), strict=True):
             bar.update(job.sampling.count(clip))

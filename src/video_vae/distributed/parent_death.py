@@ -6,6 +6,7 @@ ask the kernel to be told of its end. Imports nothing heavy.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -16,6 +17,8 @@ from pathlib import Path
 
 OWNER = "VIDEO_VAE_OWNER"
 """Environment variable PID or HOST:PID, set by the workflow for its jobs; on another host it means nothing."""
+_PR_SET_PDEATHSIG = 1
+"""Of Linux."""
 
 
 def end_with_owner() -> None:
@@ -38,6 +41,14 @@ def end_with(pid: int) -> None:
     except (OSError, AttributeError):  # an old kernel, or another system
         return
     threading.Thread(target=_wait, args=(handle,), name="owner", daemon=True).start()
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends, even if this process is stopped then."""
+    with suppress(OSError, AttributeError):  # another system
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _wait(handle: int) -> None:

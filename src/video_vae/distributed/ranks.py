@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from video_vae.distributed.cores import usable_cores
 from video_vae.distributed.device import pick_device
 from video_vae.distributed.watchdog import Watch, timeout_seconds
 from video_vae.errors import UserError
@@ -102,7 +103,7 @@ class Ranks:
 def set_threads(local_world_size: int) -> int:
     """Set torch's threads: OMP_NUM_THREADS, else this rank's part of the cores that the process may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     threads = int(given) if given.isdigit() and int(given) > 0 else max(1, cores // local_world_size)
     torch.set_num_threads(threads)
     return threads

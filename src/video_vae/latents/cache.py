@@ -22,21 +22,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from video_vae.data.sampling import Sampling
-from video_vae.data.view import View, corner
+from video_vae.data.view import View
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
+from video_vae.latents.pieces import CHECKSUMS, LatentPiece, Stamp, broken, opened, stamp_of
 
 log = logging.getLogger(__name__)
 
 FORMAT = "video-vae latents 2"
 UNCHECKED = "video-vae latents 1"
 """Files of an earlier version, without checksums."""
-CHECKSUMS = "/crc32"
-"""Tensor of the rows' checksums, in the order of the file; no clip has such a name."""
 NOTE = "video_vae_latents"
 CHANNELS = 8
 Dtype = Literal["float16", "float32"]
@@ -86,6 +86,11 @@ def write_latents(
             raise ValueError(f"{path}: the parts hold {stream.tell() - 8 - len(text)} bytes, not {offset}")
 
 
+def moments(rows: NDArray[Any]) -> Tensor:
+    """Turn stored rows (T,8,h,w) into a window: float32 (8,T,h,w), means before log-variances."""
+    return torch.from_numpy(rows).float().transpose(0, 1).contiguous()
+
+
 class LatentCache:
     """Read windows of the cached moments; can be handed to worker processes.
 
@@ -113,7 +118,7 @@ class LatentCache:
         scales: Sequence[float] = (),
         flip: bool = False,
     ) -> None:
-        self._handles: dict[Path, Any] = {}
+        self._stamps: dict[Path, Stamp] = {}
         self._places: dict[str, tuple[Path, int, int]] = {}
         self._frames: dict[str, int] = {}
         self._unchecked: set[Path] = set()
@@ -173,26 +178,31 @@ class LatentCache:
             UserError: if the clip is not in the cache, or its file changed or broke meanwhile.
             ValueError: if the window does not lie within the clip.
         """
+        return moments(self.piece(clip_id, start, length, view).fetch())
+
+    def piece(self, clip_id: str, start: int, length: int, view: View | None = None) -> LatentPiece:
+        """Say what `window` reads, for whoever reads it.
+
+        Raises:
+            UserError: if the clip is not in the cache.
+            ValueError: if the window does not lie within the clip.
+        """
         name = entry(clip_id, view)
         if name not in self._places:
             raise self._lacking(clip_id)
         path, first, frames = self._places[name]
         if not 0 <= start < start + length <= frames:
             raise ValueError(f"{clip_id}: frames {start} to {start + length} asked for, {frames} cached")
-        try:
-            stored = self._open(path)
-            piece = stored.get_slice(name)[start : start + length]
-            if path not in self._unchecked:
-                checksums = stored.get_slice(CHECKSUMS)[first + start : first + start + length].tolist()
-                if checksums != [zlib.crc32(row) for row in piece.numpy()]:
-                    raise ValueError(f"frames {start} to {start + length} of {clip_id} are not what was written")
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _broken(path, error) from None
-        part = torch.as_tensor(piece)
-        if view is not None and view.place is not None:
-            top, left = corner((part.shape[2], part.shape[3]), self._cut, view.place, flip=view.flip)
-            part = part[:, :, top : top + self._cut[0], left : left + self._cut[1]]
-        return part.float().transpose(0, 1).contiguous()
+        return LatentPiece(
+            path=str(path),
+            stamp=self._stamps[path],
+            name=name,
+            start=start,
+            length=length,
+            checksum=None if path in self._unchecked else first + start,
+            cut=self._cut,
+            view=view,
+        )
 
     def _lacking(self, clip_id: str) -> UserError:
         why = f" ({self.failed[clip_id]})" if clip_id in self.failed else ""
@@ -200,14 +210,10 @@ class LatentCache:
             f"clip {clip_id} is not in the latent cache{why}; run encode-latents on it, or set latents.cache: off"
         )
 
-    def _open(self, path: Path) -> Any:
-        if path not in self._handles:
-            self._handles[path] = safe_open(path, framework="pt")
-        return self._handles[path]
-
     def _read_note(self, path: Path) -> dict[str, Any]:
         try:
-            stored = self._open(path)
+            self._stamps[path] = stamp_of(path)
+            stored = opened(str(path), self._stamps[path])
             metadata = stored.metadata() or {}
             if metadata.get("format") not in (FORMAT, UNCHECKED):
                 raise UserError(f"{path} is not a latent cache; make one with encode-latents")
@@ -220,7 +226,7 @@ class LatentCache:
                     rows += self._add(path, clip_id, rows, stored.get_slice(clip_id).get_shape())
             note: dict[str, Any] = json.loads(metadata[NOTE])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise _broken(path, error) from None
+            raise broken(path, error) from None
         return note
 
     def _add(self, path: Path, clip_id: str, first: int, shape: Sequence[int]) -> int:
@@ -237,18 +243,9 @@ class LatentCache:
         self._frames[clip_id.partition("/")[0]] = shape[0]
         return shape[0]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handles": {}}  # every process maps the files itself
-
 
 def _check_note(path: Path, note: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for key, value in wanted.items():
         found = note.get(key, _USUAL.get(key))
         if found != value:
             raise UserError(f"{path} was made with {key} {found}, not {value}; encode the clips again")
-
-
-def _broken(path: Path, error: Exception) -> UserError:
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file; make it with encode-latents")
-    return UserError(f"{path} is damaged ({' '.join(str(error).split())}); delete it and encode the clips again")

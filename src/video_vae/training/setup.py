@@ -13,6 +13,7 @@ import torch
 from video_vae.config import Columns, Config, Data, Stage, StageName
 from video_vae.data.open_table import read_table
 from video_vae.data.prepared import PreparedClips, settings_of
+from video_vae.data.readers import Readers
 from video_vae.data.sampling import Sampling
 from video_vae.data.split import neighbours_warning, not_held_out_by_source
 from video_vae.data.table import Clip
@@ -28,6 +29,7 @@ from video_vae.training.speed import apply_options
 from video_vae.training.step import StageLoss
 from video_vae.training.trainer import Task
 from video_vae.training.validation import Validator, windows
+from video_vae.training.workers import started_readers
 from video_vae.weights.hashing import weights_sha256
 from video_vae.weights.loading import build_video_vae, check_agrees, load_video_vae
 from video_vae.weights.lpips_place import lpips_folder
@@ -41,6 +43,7 @@ FREE_SETTINGS = frozenset(
         "micro_batch",
         "gradient_checkpointing",
         "compile",
+        "workers",
         "channels_last",
         "shard_optimizer",
         "non_finite",
@@ -101,7 +104,8 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     cache = _cache(config, stage, inputs, vae)
     if ranks.is_main:
         _warn_of_enlarged(train, config.data)
-    source = _source(train, cache, _prepared(config, cache, inputs, train), config)
+    readers = started_readers(stage, ranks)
+    source = _source(train, cache, _prepared(config, cache, inputs, train), config, readers)
     videos = [clip.kind == "video" for clip in train]
     plan = StagePlan(seed=config.seed, name=name, stage=stage, frames=source.frames, videos=videos, data=config.data)
     steps = steps_of(stage, len(train))
@@ -121,8 +125,9 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
         plan=plan,
         source=source,
         loss=loss,
-        validator=_validator(loss, valid, cache, config, plan, ranks),
+        validator=_validator(loss, valid, cache, config, plan, ranks, readers),
         max_failed_share=config.data.max_failed_share,
+        readers=readers,
     )
     identity = ranks.broadcast(_identity(config, name, train, loss, inputs, cache) if ranks.is_main else None)
     facts = _facts(task, train, valid, cache) | {"lpips_sha256": identity["lpips"]}
@@ -190,10 +195,16 @@ def _prepared(config: Config, cache: LatentCache | None, inputs: Inputs, train: 
     return prepared
 
 
-def _source(clips: Sequence[Clip], cache: LatentCache | None, prepared: PreparedClips | None, config: Config) -> Source:
+def _source(
+    clips: Sequence[Clip],
+    cache: LatentCache | None,
+    prepared: PreparedClips | None,
+    config: Config,
+    readers: Readers | None,
+) -> Source:
     if cache is not None:
-        return LatentSource(clips, cache)
-    return PixelSource(clips, config.data.resolution, Sampling.of(config.data), config.data.zoom, prepared)
+        return LatentSource(clips, cache, readers)
+    return PixelSource(clips, config.data.resolution, Sampling.of(config.data), config.data.zoom, prepared, readers)
 
 
 def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | None:
@@ -207,7 +218,13 @@ def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | Non
 
 
 def _validator(
-    loss: StageLoss, valid: Sequence[Clip], cache: LatentCache | None, config: Config, plan: StagePlan, ranks: Ranks
+    loss: StageLoss,
+    valid: Sequence[Clip],
+    cache: LatentCache | None,
+    config: Config,
+    plan: StagePlan,
+    ranks: Ranks,
+    readers: Readers | None,
 ) -> Validator | None:
     if not valid:
         log.warning("no held-out clips: nothing is validated; give them by --valid-path")
@@ -216,13 +233,14 @@ def _validator(
     known = (
         centre and cache is not None and all(clip.clip_id in cache or clip.clip_id in cache.failed for clip in valid)
     )
-    source = _source(valid, cache if known else None, None, config)
-    pixels = _source(valid, None, None, config)
+    source = _source(valid, cache if known else None, None, config, readers)
+    pixels = _source(valid, None, None, config, readers)
     return Validator(
         loss=loss,
         source=source,
         pixels=pixels,
         ranks=ranks,
+        threads=readers.count if readers else 0,
         chosen=windows(source, plan.shortest, plan.longest, loss.stage.validation_clips),
     )
 

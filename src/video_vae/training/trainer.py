@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from video_vae.config import Stage
 from video_vae.data.content import gone
+from video_vae.data.readers import Readers
 from video_vae.distributed.ranks import Ranks
 from video_vae.distributed.stopping import StopRequest
 from video_vae.errors import TIME_UP_STATUS, UserError
@@ -23,7 +24,7 @@ from video_vae.progress import Progress, progress
 from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
 from video_vae.training.background import CheckpointWriter
 from video_vae.training.checkpoint import CheckpointStore, State
-from video_vae.training.datasets import Ahead, Batch, Source, read_batch
+from video_vae.training.datasets import Ahead, Batch, Source
 from video_vae.training.journal import Journal
 from video_vae.training.memory import out_of_memory_named, peak_memory_gb
 from video_vae.training.operations import Speedometer
@@ -38,8 +39,6 @@ log = logging.getLogger(__name__)
 
 FAIR_DRAWS = 100
 """The share of failed draws is taken of at least so many, so that one early failure is no reason to stop."""
-READ_AHEAD = 2
-"""Batches of pixels decoded before they are needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +54,8 @@ class Task:
     loss: StageLoss
     validator: Validator | None
     max_failed_share: float
+    readers: Readers | None = None
+    """Workers that read for `source` and `validator`; None reads in this process."""
 
 
 @dataclass(kw_only=True)
@@ -130,12 +131,17 @@ class Trainer:
         self._resume()
         steps = range(self.counters.step + 1, self.task.steps + 1)
         ahead = Ahead(
-            lambda step: read_batch(self.task.plan, self.task.source, step, self.positions),
+            self.task.plan,
+            self.task.source,
             steps,
-            depth=0 if self.task.source.latents else READ_AHEAD,
+            self.positions,
+            threads=self.task.readers.count if self.task.readers else int(not self.task.source.latents),
+            pinned=self.ranks.device.type == "cuda",
         )
         with ExitStack() as stack:
             stack.enter_context(self._stop.listening())
+            if self.task.readers is not None:
+                stack.callback(self.task.readers.close)
             stack.callback(ahead.close)
             stack.callback(self._writer.close)
             bar = self._bar(stack)

@@ -7,12 +7,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from video_vae import losses
 from video_vae.config import Stage
+from video_vae.data.prefetch import mapped
 from video_vae.data.video import MediaError
 from video_vae.distributed.ranks import Ranks
 from video_vae.progress import progress
@@ -21,6 +23,9 @@ from video_vae.training.plan import Window
 from video_vae.training.step import StageLoss
 
 log = logging.getLogger(__name__)
+
+_Read = tuple[int, Tensor | None, Tensor | None]
+"""Length of a window, the window, and its pixels."""
 
 LENGTHS = 8
 """Windows at least where a stage draws lengths, so that short and long ones are among them."""
@@ -83,6 +88,8 @@ class Validator:
     pixels: Source
     ranks: Ranks
     chosen: Sequence[Window]
+    threads: int = 0
+    """That read windows ahead; 0 reads each when it is scored."""
     shown: list[Tensor] = field(default_factory=list)
     """Pictures of the last validation with pixels: a window's middle frame beside its reconstruction, (3, H, 2 W)."""
 
@@ -95,35 +102,35 @@ class Validator:
     def run(self, with_pixels: bool) -> dict[str, float]:
         """Return the mean of each figure over the clips that have it; empty where there are no clips."""
         self.shown.clear()
-        windows: Iterable[Window] = self.chosen[self.ranks.rank :: self.ranks.world_size]
+        windows = self.chosen[self.ranks.rank :: self.ranks.world_size]
+        read: Iterable[_Read] = mapped(partial(self._read, with_pixels=with_pixels), windows, self.threads)
         if self.ranks.is_main:
-            windows = progress(windows, desc="validate", unit="clips", brief=True)
-        own = [self._score(window, with_pixels) for window in windows]
+            read = progress(read, total=len(windows), desc="validate", unit="clips", brief=True)
+        own = [self._score(length, data, frames, with_pixels) for length, data, frames in read]
         gathered: dict[str, list[float]] = defaultdict(list)
         for figures in (figures for part in self.ranks.gather(own) for figures in part):
             for name, value in figures.items():
                 gathered[name].append(value)
         return {name: sum(values) / len(values) for name, values in sorted(gathered.items())}
 
-    def _score(self, window: Window, with_pixels: bool) -> dict[str, float]:
+    def _score(self, length: int, data: Tensor | None, frames: Tensor | None, with_pixels: bool) -> dict[str, float]:
         self.ranks.reached("the validation")
-        data = self._read(self.source, window)
         if data is None:
             return {}
+        data = data[None].to(self.ranks.device)
         vae, stage = self.loss.vae, self.loss.stage
         figures: dict[str, float] = {}
         with self.loss.autocast(self.ranks.device):
             x_z = self.loss.spatial_latents(data, self.source.latents, None)
-            latents = vae.temporal.decode(vae.temporal.encode(x_z).latent_dist.mode(), window.length).sample.float()
+            latents = vae.temporal.decode(vae.temporal.encode(x_z).latent_dist.mode(), length).sample.float()
             if stage.identity_weight:
                 z = vae.temporal.encode(x_z[:, :, :1]).latent_dist.mode()
                 figures["identity"] = losses.mean_absolute_error(x_z[:, :, :1], z).item()
             if stage.objective == "latents":
                 figures["l1"] = losses.mean_absolute_error(x_z, latents).item()
                 figures["psnr_latent"] = psnr(x_z, latents, (x_z.max() - x_z.min()).item())
-            frames = self._read(self.pixels, window) if with_pixels or stage.objective == "pixels" else None
             if frames is not None:
-                figures |= self._pixels(frames, latents, x_z if with_pixels else None)
+                figures |= self._pixels(frames[None].to(self.ranks.device), latents, x_z if with_pixels else None)
         return figures
 
     def _pixels(self, frames: Tensor, latents: Tensor, x_z: Tensor | None) -> dict[str, float]:
@@ -142,9 +149,16 @@ class Validator:
             figures["psnr_spatial"] = psnr(frames, self.loss.vae.decode_spatial(x_z).float().clamp(-1, 1), 2.0)
         return figures
 
-    def _read(self, source: Source, window: Window) -> Tensor | None:
-        try:
-            return source.read(window)[None].to(self.ranks.device)
-        except MediaError as error:
-            log.warning("validation leaves out %s: %s", source.clips[window.row].path, error)
-            return None
+    def _read(self, window: Window, *, with_pixels: bool) -> _Read:
+        """Read a window, and its pixels where they are asked for; None where the clip cannot be used."""
+        data = _read(self.source, window)
+        wanted = data is not None and (with_pixels or self.loss.stage.objective == "pixels")
+        return window.length, data, _read(self.pixels, window) if wanted else None
+
+
+def _read(source: Source, window: Window) -> Tensor | None:
+    try:
+        return source.read(window)
+    except MediaError as error:
+        log.warning("validation leaves out %s: %s", source.clips[window.row].path, error)
+        return None
