@@ -58,7 +58,7 @@ def test_numbers_are_those_of_the_metrics(clips: Path, weights: Path) -> None:
     assert evaluate(clips, "--lpips", weights, variants=("rec", "spatial")) == 0
     frames = pd.read_parquet(clips / "scores/frames.parquet")
     assert list(frames.columns) == [
-        "variant", "clip_id", "frame", "psnr", "mse", "ssim", "lpips", "flolpips", "flicker",
+        "variant", "clip_id", "frame", "psnr", "mse", "ssim", "lpips", "flolpips", "flicker", "motion",
     ]  # fmt: skip
     assert frames.groupby(["variant", "clip_id"], sort=False)["frame"].apply(list).to_dict() == {
         (variant, clip): list(range(6)) for variant in ("rec", "spatial") for clip in "abc"

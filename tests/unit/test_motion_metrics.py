@@ -111,6 +111,9 @@ def test_folders_are_scored_in_pieces_as_clips_are_at_once(tmp_path: Path, batch
     for name, values in (("warping_error", warping_error(*pair, DIS())), ("tof", tof(*pair, DIS()))):
         assert np.isnan(found[name][0])
         np.testing.assert_allclose(found[name][1:], values, rtol=1e-4)
+    np.testing.assert_allclose(found["motion"][:-1], [STEP] * (FRAMES - 1), rtol=0.1)
+    moved = pd.read_csv(tmp_path / "scores/clips.csv")["motion"][0]
+    assert np.isnan(found["motion"][FRAMES - 1]) and moved == pytest.approx(found["motion"].mean(), abs=1e-5)
     summary = json.loads((tmp_path / "scores/summary.json").read_text())
     assert summary["conditions"]["flow"] == "dis" and "v0.6.1" in summary["conditions"]["definitions"]["vmaf"]
     assert {"vmaf", "warping_error", "tof"} <= summary["variants"]["rec"].keys()

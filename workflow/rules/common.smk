@@ -4,7 +4,7 @@ from video_vae.config import SCORED, STAGES, START, load_merged, parse_config, r
 from video_vae.config.files import read_settings, retyped
 from video_vae.config.protocols import protocol_text
 from video_vae.errors import UserError
-from video_vae.provenance import config_variables
+from video_vae.provenance import canonical_json, config_variables
 from video_vae.tar_members import file_of
 from video_vae.weights.files import find_model
 

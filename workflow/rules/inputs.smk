@@ -9,7 +9,7 @@ def data_file(experiment, name):
 def protocols_of(experiment):
     """List the settings of the protocols that the runs with this run's clips are scored by."""
     sharing = [run for name, run in RUNS.items() if runs.data_owner(RUNS, name) == experiment]
-    return [slices.as_text(slices.protocol_slice(run)) for run in sharing if run.evaluation.protocol]
+    return [canonical_json(slices.protocol_slice(run)) for run in sharing if run.evaluation.protocol]
 
 
 def package_listings(experiment):

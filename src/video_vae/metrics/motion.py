@@ -107,6 +107,11 @@ def tof(real: Tensor, generated: Tensor, flow: Flow) -> Tensor:
     return flow_difference(flow(real[:-1], real[1:]), flow(generated[:-1], generated[1:]))
 
 
+def flow_length(flow: Tensor) -> Tensor:
+    """Return the mean length of flows (N,2,H,W) in pixels, (N,), float64: how much each frame moves."""
+    return _squared(flow.double()).sqrt().mean(dim=(1, 2, 3))
+
+
 def flow_difference(first: Tensor, second: Tensor) -> Tensor:
     """Return the mean length of the difference of flows (N,2,H,W) in pixels, (N,), float64."""
     return _squared(first.double() - second.double()).sqrt().mean(dim=(1, 2, 3))

@@ -21,7 +21,7 @@ from video_vae.errors import UserError
 from video_vae.metrics.flolpips import weighted_distance
 from video_vae.metrics.flow import Flow
 from video_vae.metrics.lpips import Features, NetName
-from video_vae.metrics.motion import carried_error, flow_difference, visible
+from video_vae.metrics.motion import carried_error, flow_difference, flow_length, visible
 from video_vae.metrics.pairing import Pair
 from video_vae.metrics.pixel import flicker, mse, psnr_from_mse
 from video_vae.metrics.reading import Source, View, open_source, read_chunks
@@ -31,6 +31,8 @@ from video_vae.metrics.vmaf import VMAF, luma
 
 DETAILS, MOTION = "vmaf details", "vmaf motion"
 """What is kept of each frame until VMAF's scores are made of it."""
+MOVED = "motion"
+"""How much the original moves from a frame to the next, in pixels; where a metric takes its flow."""
 BATCH_PIXELS = 8 * 256 * 256
 """Pixels of a clip that are worked on at once, for each unit of the batch size."""
 
@@ -48,8 +50,8 @@ class ClipScores:
     height: int
     width: int
     values: dict[str, NDArray[np.float64]]
-    """A value per frame, (T,): flolpips belongs to a frame and the next; flicker, warping_error and tof to a frame and
-    the one before."""
+    """A value per frame, (T,): flolpips and motion belong to a frame and the next; flicker, warping_error and tof to a
+    frame and the one before."""
     lengths: tuple[int, int]
     """Frames of the original and of the variant; those beyond the shorter one's end were not scored."""
     real: Source
@@ -186,6 +188,8 @@ class _Track:
         chosen, pairs = self.tools.metrics, len(joined) - 1
         if distances is not None and self.distances is not None:
             distances = tuple(torch.cat(pair) for pair in zip(self.distances, distances, strict=True))
+        if pairs:
+            self._add(MOVED, flow_length(originals.flow(flow, pairs)))
         if pairs and "warping_error" in chosen:
             self._add("warping_error", carried_error(joined, *originals.carried(flow, pairs)))
         if pairs and ("flolpips" in chosen or "tof" in chosen):
@@ -220,6 +224,8 @@ class _Track:
             sides = (columns.pop(name).to(self.tools.device) for name in (DETAILS, MOTION))
             columns["vmaf"] = model.predict(*sides).cpu()
         gap = torch.full((1,), torch.nan, dtype=torch.float64)
+        if self.tools.flow is not None:
+            columns[MOVED] = torch.cat([columns.pop(MOVED, gap[:0]), gap])
         if "flolpips" in self.tools.metrics:
             columns["flolpips"] = torch.cat([columns.get("flolpips", gap[:0]), gap])
         for name in ("flicker", "warping_error", "tof"):

@@ -13,7 +13,7 @@ from scipy import stats
 from video_vae.config.types import OPTIONAL_METRICS
 from video_vae.metrics.intervals import CONFIDENCE, Values, estimate, source_values
 from video_vae.metrics.pixel import PSNR_FLOOR, psnr_from_mse
-from video_vae.metrics.scoring import ClipScores
+from video_vae.metrics.scoring import MOVED, ClipScores
 
 COLUMNS = ("psnr", "mse", "ssim", "lpips", "flolpips", "flicker")
 """Columns that a table of frames always has; those of metrics that were not chosen are empty."""
@@ -34,8 +34,8 @@ def frames_table(scores: Sequence[ClipScores]) -> pd.DataFrame:
     parts = [pd.DataFrame(_rows(clip)) for clip in scores]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     windows = [WINDOW] if any(clip.window for clip in scores) else []
-    columns = ["variant", "clip_id", *windows, "frame", *COLUMNS, *(name for name in OPTIONAL_METRICS if name in table)]
-    return table.reindex(columns=columns)
+    more = [name for name in (*OPTIONAL_METRICS, MOVED) if name in table]
+    return table.reindex(columns=["variant", "clip_id", *windows, "frame", *COLUMNS, *more])
 
 
 def _rows(clip: ClipScores) -> dict[str, Any]:
@@ -57,13 +57,14 @@ def clips_table(frames: pd.DataFrame, sources: Mapping[str, str] | None = None) 
     any clip, a column `source_id` holds them.
     """
     groups = frames.assign(psnr_capped=frames["mse"] < PSNR_FLOOR).groupby(["variant", "clip_id"], sort=False)
-    averaged = [name for name in (*COLUMNS, *OPTIONAL_METRICS) if name in frames]
+    more = [name for name in (*OPTIONAL_METRICS, MOVED) if name in frames]
+    averaged = [name for name in COLUMNS if name in frames] + more
     table = groups[averaged].mean()
     error = torch.from_numpy(table["mse"].to_numpy(copy=True))
     table["psnr_pooled"] = np.where(error.isnan(), np.nan, psnr_from_mse(error).numpy())
     table["psnr_capped"] = groups["psnr_capped"].sum()
     table["frames"] = groups.size()
-    table = table[["frames", *CLIP_COLUMNS, *(name for name in OPTIONAL_METRICS if name in table)]].reset_index()
+    table = table[["frames", *CLIP_COLUMNS, *more]].reset_index()
     return table.assign(**{SOURCE: table["clip_id"].map(dict(sources)).fillna("")}) if sources else table
 
 

@@ -98,11 +98,12 @@ def paired_difference(results: Results, first: Row, second: Row, metric: str) ->
     if pairs.empty:
         return None
     gaps = (pairs.iloc[:, 0] - pairs.iloc[:, 1]).to_numpy(dtype=float)
-    found = estimate(gaps, _sources(results, first, pairs.index))
+    found = estimate(gaps, clip_sources(results, first, pairs.index))
     return Difference(first=first, second=second, metric=metric, **asdict(found))
 
 
-def _sources(results: Results, row: Row, clip_ids: pd.Index) -> list[str] | None:
+def clip_sources(results: Results, row: Row, clip_ids: pd.Index) -> list[str] | None:
+    """Name the source of each of some clips of a row; None where no sources are known."""
     if SOURCE not in results.clips:
         return None
     return known_sources(_rows(results, row).set_index("clip_id").reindex(clip_ids))

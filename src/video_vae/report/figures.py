@@ -63,6 +63,34 @@ def rec_against_spatial(clips: pd.DataFrame, metric: str = "psnr") -> Figure:
     return figure
 
 
+def by_group(points: pd.DataFrame, metric: str, label: str) -> Figure:
+    """Draw a metric's mean and 95 % interval in each group of clips: columns group, variant, mean, low, high.
+
+    Args:
+        points: groups in their order, a row for each variant.
+        metric: key of the metric.
+        label: what the clips are grouped by, with its unit.
+    """
+    groups, variants = list(dict.fromkeys(points["group"])), list(dict.fromkeys(points["variant"]))
+    with drawing():
+        figure = new_figure(2.4)
+        axes = figure.subplots()
+        for number, variant in enumerate(variants):
+            rows = points[points["variant"] == variant].set_index("group").reindex(groups)
+            places = np.arange(len(groups)) + 0.12 * (number - (len(variants) - 1) / 2)
+            tint = colour(str(variant))
+            axes.vlines(places, rows["low"], rows["high"], color=tint, lw=2.2, alpha=0.55)
+            axes.plot(places, rows["mean"], "o-", color=tint, ms=5, lw=0.8, label=variant_label(str(variant)))
+        axes.set_xticks(range(len(groups)), groups)
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel(label)
+        axes.set_ylabel(f"{METRICS[metric].label}{', ' + METRICS[metric].unit if METRICS[metric].unit else ''}")
+        axes.margins(y=0.15)
+        axes.legend(loc="best", handlelength=1.2, borderaxespad=0.1)
+    return figure
+
+
 def over_time(
     frames: pd.DataFrame, title: str, chunk: int | None, limits: tuple[float, float], metric: str = "psnr"
 ) -> Figure:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from video_vae import __version__
 from video_vae.report import experiments, players, reproducibility, rivals, sections, strips, training_view
+from video_vae.report.groups import group_sections
 from video_vae.report.lost import lost_outputs
 from video_vae.report.style import COLOURS
 from video_vae.report.tables import Results
@@ -37,6 +38,7 @@ def render(
         "head": sections.head(results),
         "hero": strips.hero(results),
         "results": sections.results_section(results, writer),
+        "groups": group_sections(results, writer),
         "notes": [(variant_label(key), note) for key, note in VARIANT_NOTES.items()] + rivals.notes(results),
         "metrics": list(METRICS.values()),
         "metrics_csv": _download(results.root / "metrics.csv"),
