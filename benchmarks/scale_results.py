@@ -21,7 +21,10 @@ import pandas as pd
 from benchmarks.common import ROOT, Options, markdown, run_measured
 from video_vae.data.storage import write_lossless
 
-sys.path.insert(0, str(ROOT / "tests"))  # the made-up results and the browser of the report's own tests
+sys.path[:0] = [
+    str(ROOT / "tests" / "unit"),
+    str(ROOT / "tests"),
+]  # the made-up results and the browser of the report's own tests
 METRICS = ("psnr", "ssim", "flicker")
 SMALL = 10
 """Clips of the made-up results that are multiplied."""
@@ -141,8 +144,8 @@ def _repeated(table: pd.DataFrame, clips: int) -> pd.DataFrame:
 
 def run_report(options: Options) -> str:
     """Measure the page of a run with many clips: its size, the time to write it, and to open it in Chromium."""
-    from chromium import BINARY, browser  # type: ignore[import-not-found, unused-ignore]
-    from report_material import build_report, make_results  # type: ignore[import-not-found, unused-ignore]
+    from chromium import BINARY, browser, wait
+    from report_material import build_report, make_results
 
     rows = []
     for clips in (3, 6) if options.quick else (10, 1_000):
@@ -155,10 +158,11 @@ def run_report(options: Options) -> str:
             size = Path(name, "report.html").stat().st_size
             opened = []
             for _ in range(options.rounds if BINARY else 0):
-                with browser() as page:
+                with browser() as chromium:
+                    page = chromium.new_page()
                     start = time.perf_counter()
-                    page.open(Path(name, "report.html").as_uri())
-                    page.wait("document.querySelectorAll('#clip-table tbody tr').length > 0")
+                    page.goto(Path(name, "report.html").as_uri())
+                    wait(page, "document.querySelectorAll('#clip-table tbody tr').length > 0")
                     opened.append(time.perf_counter() - start)
         shown = f"{min(opened):.2f} to {max(opened):.2f}" if opened else "no chromium"
         rows.append((f"{clips:,}", f"{seconds:.0f}", f"{size / 1e6:.1f}", shown))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from chromium import BINARY, Page, browser
+from playwright.sync_api import Browser, Page
+
+from chromium import BINARY, browser, new_page, wait, watch
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "reports" / "report.html"
@@ -18,27 +20,48 @@ LIMIT = 400_000
 READY = "document.querySelector('#player').dataset.state === 'paused'"
 
 
+def opened(chromium: Browser, width: int, height: int, *, phone: bool = False) -> Page:
+    """Open the report on a page of this size; a problem that it logs is an error."""
+    page = new_page(chromium, width, height, phone=phone)
+    seen = watch(page)
+    page.goto(PAGE.as_uri())
+    wait(page, READY)
+    if seen.problems:
+        sys.exit(f"make pictures: the report logs {seen.problems[0]}")
+    return page
+
+
 def to_frame(page: Page, frame: int) -> None:
     """Show a frame of the worst clip in the player."""
-    page.eval(f"Object.assign(document.querySelector('.scrub'), {{value: {frame}}}).dispatchEvent(new Event('input'))")
-    page.wait(f"document.querySelector('#player').dataset.painted === '{frame}'")
+    scrub = "Object.assign(document.querySelector('.scrub'), {value: %d}).dispatchEvent(new Event('input'))"
+    page.evaluate(scrub % frame)
+    wait(page, f"document.querySelector('#player').dataset.painted === '{frame}'")
 
 
-def take(page: Page) -> None:
-    """Take all screenshots of the open report."""
-    page.size(1280, 820)
-    page.screenshot(PICTURES / "report.jpg")
+def keep(page: Page, name: str, selector: str | None = None) -> None:
+    """Save what is in view as JPEG, or one element whole, without the header that stays in view when scrolled."""
+    clip = None
+    if selector:
+        page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+        clip = page.locator(selector).first.bounding_box()
+    page.screenshot(path=PICTURES / name, type="jpeg", quality=85, full_page=clip is not None, clip=clip)
+
+
+def take(chromium: Browser) -> None:
+    """Take all screenshots of the report."""
+    page = opened(chromium, 1280, 820)
+    keep(page, "report.jpg")
     to_frame(page, 12)
-    page.eval("document.querySelector('#clips').scrollIntoView({behavior: 'instant'})")
-    page.screenshot(PICTURES / "player.jpg", "#player")
-    page.screenshot(PICTURES / "training.jpg", "#training .wide")
-    page.size(1280, 820, dark=True)
-    page.screenshot(PICTURES / "experiments.jpg", "#experiments")
-    page.size(390, 844, dark=True, phone=True)
-    to_frame(page, 13)
-    page.eval("document.querySelector('.stage').scrollIntoView({behavior: 'instant'})")
-    page.eval("scrollBy({top: -52, behavior: 'instant'})")
-    page.screenshot(PICTURES / "report-phone.jpg")
+    keep(page, "player.jpg", "#player")
+    keep(page, "training.jpg", "#training .wide")
+    page.emulate_media(color_scheme="dark")
+    keep(page, "experiments.jpg", "#experiments")
+    phone = opened(chromium, 390, 844, phone=True)
+    phone.emulate_media(color_scheme="dark")
+    to_frame(phone, 13)
+    phone.evaluate("document.querySelector('.stage').scrollIntoView({behavior: 'instant'})")
+    phone.evaluate("scrollBy({top: -52, behavior: 'instant'})")
+    keep(phone, "report-phone.jpg")
 
 
 def main() -> None:
@@ -48,14 +71,8 @@ def main() -> None:
     if not PAGE.is_file():
         sys.exit(f"make pictures: {PAGE} does not exist; run `make demo` first")
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with browser() as page:
-        page.size(1280, 820)
-        page.call("Emulation.setScrollbarsHidden", hidden=True)
-        page.open(PAGE.as_uri())
-        page.wait(READY)
-        take(page)
-        if page.problems:
-            sys.exit(f"make pictures: the report logs {page.problems[0]}")
+    with browser() as chromium:
+        take(chromium)
     for path in sorted(PICTURES.iterdir()):
         size = path.stat().st_size
         sys.stdout.write(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB\n")

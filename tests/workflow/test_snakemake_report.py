@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chromium import BINARY, browser
+from chromium import BINARY, browser, new_page, wait, watch
 from workflow_material import Checkout
 
 
@@ -32,7 +32,9 @@ def test_results_have_categories_labels_and_captions(packed: Path) -> None:
 
 @pytest.mark.skipif(BINARY is None, reason="needs Debian's chromium (apt-get install chromium)")
 def test_it_opens_offline(packed: Path) -> None:
-    with browser() as page:
-        page.open(packed.as_uri())
-        page.wait("document.body.innerText.includes('Figures')")
-        assert [address for address in page.requests if not address.startswith(("file:", "data:", "blob:"))] == []
+    with browser() as chromium:
+        page = new_page(chromium, 1280, 900)
+        seen = watch(page)
+        page.goto(packed.as_uri())
+        wait(page, "document.body.innerText.includes('Figures')")
+        assert seen.from_outside() == []
