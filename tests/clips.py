@@ -6,9 +6,12 @@ import struct
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av import VideoStream
+from av.container import OutputContainer
 
 UPRIGHT = (1, 0, 0, 1)
 """Display matrix of an MP4: what a player multiplies pixel positions with."""
@@ -29,8 +32,7 @@ def write_video(
     """Write moving gradients, another picture each frame; 25 frames per second, or one in `every` of them."""
     rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
     with av.open(str(path), "w", options=dict(container or {})) as output:
-        stream = output.add_stream(codec, rate=25, options=dict(options or {}))
-        stream.width, stream.height, stream.pix_fmt = size[1], size[0], pixels
+        stream = video_stream(output, codec, 25, size, pixels=pixels, options=options)
         for index in range(frames):
             shift = index + 10 * seed
             planes = (columns * 2 + shift * 5, rows * 2 + shift * 3, rows + columns + shift * 7)
@@ -40,6 +42,22 @@ def write_video(
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return path
+
+
+def video_stream(
+    output: OutputContainer,
+    codec: str,
+    rate: Fraction | int,
+    size: tuple[int, int],
+    *,
+    pixels: str = "yuv420p",
+    options: Mapping[str, str] | None = None,
+) -> VideoStream:
+    """Add a stream of pictures of a size (height, width) to a file that is being written."""
+    stream = output.add_stream(codec, rate=rate, options=dict(options or {}))
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height, stream.pix_fmt = size[1], size[0], pixels
+    return stream
 
 
 def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
@@ -85,5 +103,5 @@ def decode_in_order(path: Path) -> np.ndarray:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # how damage is concealed depends on their number
         width = int(stream.width * (stream.sample_aspect_ratio or 1) + 0.5)
-        way = {} if width == stream.width else {"width": width, "interpolation": "BICUBIC"}
+        way: dict[str, Any] = {} if width == stream.width else {"width": width, "interpolation": "BICUBIC"}
         return np.stack([frame.to_ndarray(format="rgb24", **way) for frame in container.decode(stream)])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,8 +27,8 @@ from training_material import (
 
 # Processes start slowly where the machine is busy.
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
-LONG = {"steps": 30, "checkpoint_every": 3, "validate_every": 10}
-RANKED = {"steps": 8, "checkpoint_every": 2, "validate_every": 4, "micro_batch": 1}
+LONG: dict[str, Any] = {"steps": 30, "checkpoint_every": 3, "validate_every": 10}
+RANKED: dict[str, Any] = {"steps": 8, "checkpoint_every": 2, "validate_every": 4, "micro_batch": 1}
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from video_vae.config import parse_config
 from video_vae.errors import UserError
 from video_vae.report.graph import parse_dot
 from video_vae.report.provenance_view import rerun_commands
-from workflow_material import Checkout, copy_checkout
+from workflow.workflow_material import Checkout, copy_checkout
 
 BLOCKS = [block for document in documents() for block in read_blocks(document)]
 COMMENTED = ("config/*.yaml", "workflow/Snakefile", "workflow/profiles/*/config.yaml")

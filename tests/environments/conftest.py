@@ -13,7 +13,7 @@ from envs.generate import PIP, PYTHON
 
 from environments.pythons import note_pythons
 from tiny_material import copy_project
-from workflow_material import Checkout
+from workflow.workflow_material import Checkout
 
 HERE = Path(__file__).parent
 RATTLER = "py-rattler==0.28.0"

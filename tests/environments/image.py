@@ -59,7 +59,9 @@ def build(root: Path, context: Path) -> None:
 
 
 def _make_base(root: Path, image: str) -> None:
-    python, release = re.fullmatch(r"docker\.io/library/python:([\d.]+)-slim-(\w+)", image).groups()
+    found = re.fullmatch(r"docker\.io/library/python:([\d.]+)-slim-(\w+)", image)
+    assert found is not None, image
+    python, release = found.groups()
     running = sys.version.split()[0]
     assert python == running, f"the image has Python {python}, this is {running}"
     subprocess.run(["debootstrap", "--variant=minbase", f"--include={','.join(LIBRARIES)}", release, root], check=True)

@@ -18,9 +18,9 @@ from envs.generate import PIP, PYTHON
 from packaging.utils import canonicalize_name
 
 from environments.pythons import note_pythons, ran_in
-from slurm_cluster import Cluster, why_not
-from slurm_material import Run, make_checkout
-from workflow_material import ROOT, Checkout
+from slurm.slurm_cluster import Cluster, why_not
+from slurm.slurm_material import Run, make_checkout
+from workflow.workflow_material import ROOT, Checkout
 
 pytestmark = [pytest.mark.installs, pytest.mark.timeout(900)]
 TARGETS = ("results/demo/data/manifest.csv", "results/rulegraph.dot")
@@ -34,7 +34,7 @@ def _prefixes(folder: Path) -> dict[str, Path]:
 
 
 def _installed(prefix: Path) -> dict[str, str]:
-    command = [prefix / "bin/python", "-I", "-m", "pip", "list", "--format=json"]
+    command: list[str | Path] = [prefix / "bin/python", "-I", "-m", "pip", "list", "--format=json"]
     listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return {canonicalize_name(entry["name"]): entry["version"] for entry in listed}
 

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from environments.image import APPTAINER, build
 from material import write_clips
 from tiny_material import SETTINGS
-from workflow_material import ROOT, Checkout
+from workflow.workflow_material import ROOT, Checkout
 
 pytestmark = [pytest.mark.installs, pytest.mark.timeout(3000)]
 
@@ -39,7 +39,7 @@ def image() -> Iterator[Path]:
 
 
 def _inside(image: Path, *command: str) -> str:
-    program = [APPTAINER, "exec", "--home", tempfile.gettempdir(), image, *command]
+    program: list[str | Path] = [APPTAINER, "exec", "--home", tempfile.gettempdir(), image, *command]
     return subprocess.run(program, capture_output=True, text=True, check=True).stdout
 
 

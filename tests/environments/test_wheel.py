@@ -114,8 +114,8 @@ def test_every_package_that_is_imported_is_declared(wheel: Path) -> None:
     }
     reached = {canonicalize_name(name) for name in needed(names - {"video-vae"})}
     assert {"torch", "av", "pydantic"} <= foreign.keys()
-    for name, path in foreign.items():
-        assert {canonicalize_name(part) for part in known[name]} & reached, f"{path} imports {name}"
+    for name, importer in foreign.items():
+        assert {canonicalize_name(part) for part in known[name]} & reached, f"{importer} imports {name}"
 
 
 def test_the_core_alone_loads_a_shared_model(wheel: Path, shared: Path, tmp_path: Path) -> None:

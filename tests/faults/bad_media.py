@@ -15,7 +15,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from clips import UPRIGHT, turn, write_video
+from clips import UPRIGHT, turn, video_stream, write_video
 
 SIZE = (96, 128)
 FRAMES = 30
@@ -145,9 +145,9 @@ def _coloured(corpus: Corpus) -> None:
         ("png", "rgba", "alpha.mov"),
     ):
         write_video(corpus.add("alpha", name, "used", 8), 8, codec=codec, pixels=pixels)
-    pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 4), dtype=np.uint8)
-    Image.fromarray(pixels).save(corpus.add("alpha", "alpha.png", "used", 1))
-    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(corpus.add("10 and 16 bits", "deep.png", "used", 1))
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 4), dtype=np.uint8)
+    Image.fromarray(noise).save(corpus.add("alpha", "alpha.png", "used", 1))
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save(corpus.add("10 and 16 bits", "deep.png", "used", 1))
 
 
 def _turned(corpus: Corpus) -> None:
@@ -162,8 +162,7 @@ def _paced(corpus: Corpus) -> None:
     for name in ("paced.mkv", "paced.mp4", "gap.mkv", "gap.mp4"):
         kind, expected = ("variable rate", "used") if name[0] == "p" else ("an hour between two frames", "rejected")
         with av.open(str(corpus.add(kind, name, expected)), "w") as output:
-            stream = output.add_stream("libx264", rate=25, options={"bf": "0"})
-            stream.width, stream.height, stream.pix_fmt = SIZE[1], SIZE[0], "yuv420p"
+            stream = video_stream(output, "libx264", 25, SIZE, options={"bf": "0"})
             stream.codec_context.time_base = Fraction(1, 1000)
             time = 0
             for index in range(FRAMES):
@@ -196,16 +195,15 @@ def _huge(corpus: Corpus) -> None:
     corpus.keep(kind, "huge.y4m", b"YUV4MPEG2 W65535 H65535 F25:1 C420\nFRAME\n" + bytes(999), "rejected")
     Image.new("1", (12_000, 12_000)).save(corpus.add(kind, "black.png", "rejected"))
     for name in ("huge.mov", "huge.avi"):
-        content = bytearray(corpus.base[5 if name.endswith("mov") else 3].read_bytes())
-        for old, order in ((SIZE[1], "little"), (SIZE[0], "little")) if name.endswith("avi") else ():
-            for place in range(len(content) - 4):
-                if content[place : place + 4] == old.to_bytes(4, order):  # type: ignore[arg-type]
-                    content[place : place + 4] = (30_000).to_bytes(4, order)  # type: ignore[arg-type]
-                    break
-        place = bytes(content).find(b"\xff\xc0")
+        spoilt = bytearray(corpus.base[5 if name.endswith("mov") else 3].read_bytes())
+        for side in (SIZE[1], SIZE[0]) if name.endswith("avi") else ():
+            place = spoilt.find(side.to_bytes(4, "little"))
+            if place >= 0:
+                spoilt[place : place + 4] = (30_000).to_bytes(4, "little")
+        place = spoilt.find(b"\xff\xc0")
         if place >= 0:
-            content[place + 5 : place + 9] = b"\xff\xff\xff\xff"
-        corpus.keep(kind, name, bytes(content), "either")
+            spoilt[place + 5 : place + 9] = b"\xff\xff\xff\xff"
+        corpus.keep(kind, name, bytes(spoilt), "either")
 
 
 def _crowded(corpus: Corpus) -> None:
@@ -217,20 +215,18 @@ def _crowded(corpus: Corpus) -> None:
 
 def _many(path: Path, videos: int, sounds: int = 0) -> None:
     with av.open(str(path), "w") as output:
-        pictures = [output.add_stream("mpeg4", rate=25) for _ in range(videos)]
+        pictures = [video_stream(output, "mpeg4", 25, (64, 64)) for _ in range(videos)]
         waves = [output.add_stream("aac", rate=44_100) for _ in range(sounds)]
-        for stream in pictures:
-            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for index in range(5):
             for stream in pictures:
                 frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), index * 40, np.uint8), format="rgb24")
                 output.mux(stream.encode(frame))
-        for stream in waves:
+        for wave in waves:
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             sound.rate = 44_100
-            output.mux(stream.encode(sound))
-        for stream in (*pictures, *waves):
-            output.mux(stream.encode(None))
+            output.mux(wave.encode(sound))
+        for packets in [stream.encode() for stream in pictures] + [wave.encode() for wave in waves]:
+            output.mux(packets)
 
 
 def _lists(corpus: Corpus) -> None:

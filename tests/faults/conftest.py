@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from fault_material import CONFIG, Job, Ledger, command, processor, publish, table
+from faults.fault_material import CONFIG, Job, Ledger, command, processor, publish, table
 from training_material import cached, encode, hash_sources, make_data, options
 
 LEDGER = pytest.StashKey[Ledger]()

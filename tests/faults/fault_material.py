@@ -219,4 +219,5 @@ def damage(path: Path, how: str, chance: random.Random) -> None:
     if how == "flipped":
         place = chance.randrange(len(content))
         content[place] ^= 1 << chance.randrange(8)
-    path.write_bytes({"flipped": content, "cut": content[: chance.randrange(1, len(content))], "empty": b""}[how])
+    kept = {"flipped": len(content), "cut": chance.randrange(1, len(content)), "empty": 0}[how]
+    path.write_bytes(content[:kept])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bad_media import Odd, make_corpus
 from clips import decode_in_order
+from faults.bad_media import Odd, make_corpus
 from video_vae.data.probing import LIMIT_MEMORY, Outcome, probe_files
 from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.video import MediaError, read_frames, read_image

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Reference
-from fault_material import STEPS, Job, Ledger, assert_same, command, wait_for_step
+from faults.conftest import Reference
+from faults.fault_material import STEPS, Job, Ledger, assert_same, command, wait_for_step
 from training_material import hash_sources, make_data, options, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

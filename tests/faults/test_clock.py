@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Reference
-from fault_material import CONFIG, STEPS, Job, Ledger, assert_same, command, wait_for_step
+from faults.conftest import Reference
+from faults.fault_material import CONFIG, STEPS, Job, Ledger, assert_same, command, wait_for_step
 from training_material import cached, log_lines, options
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -27,7 +27,7 @@ def test_a_clock_that_jumps(
     faked = {"LD_PRELOAD": LIBRARY, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
     arguments = options(data, tmp_path / "out", *cached(data), "--max-hours", "1", config=CONFIG)
     with ledger.trial(fault, one_rank.seconds):
-        job = Job(command(arguments), tmp_path / "tmp", **faked, DONT_FAKE_MONOTONIC="1")
+        job = Job(command(arguments), tmp_path / "tmp", None, **faked, DONT_FAKE_MONOTONIC="1")
         wait_for_step(tmp_path, ledger.random(jump).randrange(1, STEPS // 2), job)
         clock.write_text(f"{hours * 3600:+d}\n", encoding="utf-8")
         status, told = job.end()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Reference
-from fault_material import CONFIG, STEPS, Job, Ledger, assert_same, command, damage, wait_for_step
+from faults.conftest import Reference
+from faults.fault_material import CONFIG, STEPS, Job, Ledger, assert_same, command, damage, wait_for_step
 from training_material import BASE, STAGE, cached, options, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Reference
-from fault_material import CONFIG, Job, Ledger, assert_same, command, leftovers
+from faults.conftest import Reference
+from faults.fault_material import CONFIG, Job, Ledger, assert_same, command, leftovers
 from material import make_video_vae
 from training_material import cached, options, settings
 from video_vae.cli import DISK_STATUS

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Reference
-from fault_material import (
+from faults.conftest import Reference
+from faults.fault_material import (
     CONFIG,
     STEPS,
     TIMEOUT_SECONDS,

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from conftest import Reference
-from fault_material import Job, Ledger, contents, leftovers, wait_for, wait_until_gone
+from faults.conftest import Reference
+from faults.fault_material import Job, Ledger, contents, leftovers, wait_for, wait_until_gone
 from material import make_spatial, write_clips
 from tiny_material import SETTINGS, copy_project
 

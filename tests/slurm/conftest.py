@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm_cluster import ACCOUNTING_PACKAGES, PACKAGES, why_not
-from slurm_material import SECONDS, TARGETS, make_checkout, run_here
+from slurm.slurm_cluster import ACCOUNTING_PACKAGES, PACKAGES, why_not
+from slurm.slurm_material import SECONDS, TARGETS, make_checkout, run_here
 
-pytest.register_assert_rewrite("slurm_faults")  # its assertions are to say what they saw
+pytest.register_assert_rewrite("slurm.slurm_faults")  # its assertions are to say what they saw
 
 
 @pytest.fixture(scope="session")

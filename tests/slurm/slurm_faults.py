@@ -6,8 +6,8 @@ import re
 import time
 from pathlib import Path
 
-from slurm_cluster import Cluster
-from slurm_material import Run, repeat, starts, steps_taken, weights
+from slurm.slurm_cluster import Cluster
+from slurm.slurm_material import Run, repeat, starts, steps_taken, weights
 
 STAGE_1 = ("-R", "train_stage1", "--until", "train_stage1")
 STAGE_3 = ("-R", "train_stage3", "--until", "train_stage3")

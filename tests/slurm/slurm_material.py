@@ -18,7 +18,7 @@ import yaml
 from diffusers import AutoencoderKL
 
 from material import write_clips
-from slurm_cluster import Cluster
+from slurm.slurm_cluster import Cluster
 from tiny_material import SETTINGS, copy_project
 
 TARGETS = ("results/metrics.csv", "reports/report.html")

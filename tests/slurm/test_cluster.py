@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_cluster import Cluster
+from slurm.slurm_cluster import Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]  # packages may have to be installed
 ETC = Path("/etc/slurm")

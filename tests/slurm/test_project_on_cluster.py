@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from clips import write_video
-from slurm_cluster import CPUS, Cluster
+from slurm.slurm_cluster import CPUS, Cluster
 from video_vae.init_project import init_project
-from workflow_material import copy_checkout
+from workflow.workflow_material import copy_checkout
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 TARGET = "results/mine/data/train.csv"

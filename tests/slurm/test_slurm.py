@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-import slurm_faults as faults
-from slurm_cluster import Cluster
-from slurm_material import SECONDS, TARGETS, Run, make_checkout, record_of, repeat, starts, weights
+from slurm import slurm_faults as faults
+from slurm.slurm_cluster import Cluster
+from slurm.slurm_material import SECONDS, TARGETS, Run, make_checkout, record_of, repeat, starts, weights
 from tiny_material import ROOT
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]

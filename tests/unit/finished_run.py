@@ -71,8 +71,8 @@ def _run_all(monkeypatch: pytest.MonkeyPatch) -> None:
     write_json_atomic(RESULTS / "stage1/run.json", record)
     clip = written(RESULTS / "stage1/reconstruction_rec/0.mkv", "frames")
     index = written(RESULTS / "stage1/reconstruction/shard_0.csv", "clip_id\n0\n")
-    made = {"index": index, "rec": Part(clip.parent, [clip.name])}
-    read = {"checkpoint": model, "table": test}
+    made: dict[str, str | Path | Part | None] = {"index": index, "rec": Part(clip.parent, [clip.name])}
+    read: dict[str, str | Path | Part] = {"checkpoint": model, "table": test}
     record = run_record("reconstruct", cut(reconstruct_slice), read, outputs=made, settings={})
     write_json_atomic(index.with_suffix(".run.json"), record)
     summary = written(RESULTS / "stage1/metrics/summary.json", json.dumps(SUMMARY))

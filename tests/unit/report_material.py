@@ -59,7 +59,7 @@ def moving_clip(seed: int, frames: int) -> np.ndarray:
     coarse = generator.uniform(0, 255, (14, 14, 3))
     texture = np.kron(coarse, np.ones((16, 16, 1)))
     for axis in (0, 1):
-        texture = sum(np.roll(texture, shift, axis) for shift in range(-8, 9)) / 17
+        texture = np.mean([np.roll(texture, shift, axis) for shift in range(-8, 9)], axis=0)
     texture[::9] *= 0.5
     path = [(2 * index % 100, 3 * index % 100) for index in range(frames)]
     return np.stack([texture[y : y + SIDE, x : x + SIDE] for y, x in path]).astype(np.uint8)
@@ -111,7 +111,7 @@ class Tree:
         frames = pd.concat(parts)
         (base / "metrics").mkdir(parents=True)
         frames.to_parquet(base / "metrics" / "frames.parquet")
-        conditions = {"spatial_sha256": "12" * 32, "flow": "dis", "lpips_sha256": {"alex": "34" * 32}}
+        conditions: dict[str, Any] = {"spatial_sha256": "12" * 32, "flow": "dis", "lpips_sha256": {"alex": "34" * 32}}
         if "theirs" in variants:
             conditions |= {"lossless": False, "storage": {"theirs": "mp4 video as found, its coding losses included"}}
         (base / "metrics" / "summary.json").write_text(json.dumps({"conditions": conditions}), encoding="utf-8")
@@ -119,8 +119,8 @@ class Tree:
         clips.insert(2, "frames", len(next(iter(self.originals.values()))))
         clips.to_csv(base / "metrics" / "clips.csv", index=False)
         stage = "baseline" if folder == "baselines" else folder.split("/")[0]
-        for variant, rows in clips.groupby("variant"):
-            self.rows.append({"experiment": experiment, "stage": stage, "variant": variant, **self.summary(rows)})
+        for group, rows in clips.groupby("variant"):
+            self.rows.append({"experiment": experiment, "stage": stage, "variant": group, **self.summary(rows)})
 
     def store(self, base: Path, name: str, variant: str, frames: np.ndarray) -> None:
         """Write one clip without loss and as a preview."""

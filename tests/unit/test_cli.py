@@ -15,7 +15,7 @@ from video_vae.commands import COMMANDS, GROUPS, command_parser
 
 
 def _cli(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(  # type: ignore[call-overload]
         [sys.executable, "-m", "video_vae", *arguments], capture_output=True, text=True, check=False, **kwargs
     )
 

@@ -27,18 +27,14 @@ def _leaves(values: Any, prefix: str = "") -> set[str]:
 
 def test_config_yaml_is_the_paper_to_the_letter() -> None:
     config = load_config(ROOT / "config/config.yaml")
-    stages = config.stages
-    assert [stages.stage1.steps, stages.stage2.steps, stages.stage3.steps] == [380_000, 260_000, 540_000]
-    assert [stages.stage1.global_batch, stages.stage2.global_batch, stages.stage3.global_batch] == [8, 8, 24]
-    assert [stages.stage1.frames, stages.stage2.frames, stages.stage3.frames] == [(17, 17), (17, 17), (1, 33)]
-    assert [stages.stage1.identity_weight, stages.stage2.identity_weight, stages.stage3.identity_weight] == [1, 0, 0]
-    assert [stages.stage1.train_spatial, stages.stage2.train_spatial, stages.stage3.train_spatial] == [
-        False,
-        False,
-        True,
-    ]
-    assert {stage.image_share for stage in (stages.stage1, stages.stage2, stages.stage3)} == {0.2}
-    assert {stage.kl_weight for stage in (stages.stage1, stages.stage2, stages.stage3)} == {1e-6}
+    stages = [config.stages.of(name) for name in STAGES]
+    assert [stage.steps for stage in stages] == [380_000, 260_000, 540_000]
+    assert [stage.global_batch for stage in stages] == [8, 8, 24]
+    assert [stage.frames for stage in stages] == [(17, 17), (17, 17), (1, 33)]
+    assert [stage.identity_weight for stage in stages] == [1, 0, 0]
+    assert [stage.train_spatial for stage in stages] == [False, False, True]
+    assert [stage.image_share for stage in stages] == [0.2] * 3
+    assert [stage.kl_weight for stage in stages] == [1e-6] * 3
     assert config.data.resolution == (256, 256)
     assert (config.spatial.pretrained, config.spatial.subfolder) == (
         "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers",

@@ -100,7 +100,8 @@ def test_runs_share_what_they_have_in_common() -> None:
     )
     runs = resolve(config)
     assert list(runs) == ["base", "short", "other_seed", "kinder"]
-    assert runs["short"].stages.stage3.epochs is None and runs["short"].stages.stage3.steps == 5
+    shortened = runs["short"].stages.of("stage3")
+    assert shortened.epochs is None and shortened.steps == 5
     assert [stage_owner(runs, "short", stage) for stage in STAGES] == ["base", "base", "short"]
     assert [stage_owner(runs, "other_seed", stage) for stage in STAGES] == ["other_seed"] * 3
     assert [stage_owner(runs, "kinder", stage) for stage in STAGES] == ["base", "kinder", "kinder"]

@@ -21,7 +21,7 @@ def damage(path: Path, how: str) -> None:
     """Flip one bit of a file's last number, cut the file, or empty it."""
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    path.write_bytes({"flip": content, "cut": content[: len(content) // 2], "empty": b""}[how])
+    path.write_bytes(content[: {"flip": len(content), "cut": len(content) // 2, "empty": 0}[how]])
 
 
 @pytest.mark.parametrize("how", DAMAGE)

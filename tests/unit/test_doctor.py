@@ -19,7 +19,7 @@ from video_vae.doctor import machine
 from video_vae.doctor.cluster import check_slurm
 from video_vae.doctor.machine import Check, check_network, conv3d_problem, run_checks
 from video_vae.doctor.needs import check_sources, check_spatial, check_weights, hub_needs, registry_needs
-from workflow_material import ROOT
+from workflow.workflow_material import ROOT
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
 

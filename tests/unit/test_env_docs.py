@@ -39,7 +39,7 @@ def _environment(name: str) -> tuple[list[str], set[str]]:
 
 
 def test_generated_files_are_up_to_date_with_the_lock() -> None:
-    command = [sys.executable, ROOT / "envs" / "generate.py", "--check", "--root", ROOT]
+    command: list[str | Path] = [sys.executable, ROOT / "envs" / "generate.py", "--check", "--root", ROOT]
     assert subprocess.run(command, check=False).returncode == 0, "run `make config` and commit the result"
 
 

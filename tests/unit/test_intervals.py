@@ -59,7 +59,8 @@ def test_equal_sources_give_students_t_of_their_means() -> None:
     means = values.reshape(4, 3).mean(axis=1)
     expected = stats.ttest_1samp(means, 0).confidence_interval(0.95)
     found = estimate(values, sources)
-    assert (found.clips, found.sources, found.mean) == (12, 4, pytest.approx(values.mean()))
+    assert (found.clips, found.sources) == (12, 4)
+    assert found.mean == pytest.approx(values.mean())
     assert found.low <= expected.low + 1e-9 and found.high >= expected.high - 1e-9
     assert min(abs(found.low - expected.low), abs(found.high - expected.high)) < 1e-9  # Hall widens one end
     unnamed = estimate(values, ["", *sources[1:]])

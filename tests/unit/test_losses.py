@@ -129,10 +129,11 @@ def test_perceptual_loss_ignores_autocast_and_training_mode(perceptual: losses.P
 def test_recomputed_perceptual_loss_has_the_same_gradient(perceptual: losses.PerceptualLoss) -> None:
     torch.manual_seed(3)
     target, start = torch.rand(5, 3, 32, 32), torch.rand(5, 3, 32, 32)
-    gradients = []
+    gradients: list[torch.Tensor | None] = []
     for recompute in (False, True):
         perceptual.recompute = recompute
         reconstruction = start.clone().requires_grad_()
         perceptual(target, reconstruction).sum().backward()
         gradients.append(reconstruction.grad)
-    assert gradients[0] is not None and torch.equal(gradients[0], gradients[1])
+    plain, recomputed = gradients
+    assert plain is not None and recomputed is not None and torch.equal(plain, recomputed)

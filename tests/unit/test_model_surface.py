@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -15,7 +16,7 @@ from material import make_video_vae
 from video_vae.models import DiagonalGaussian, VideoAutoencoderKL
 from video_vae.models.chunks import in_chunks
 
-NEAR = {"atol": 1e-4, "rtol": 0.0}
+NEAR: dict[str, Any] = {"atol": 1e-4, "rtol": 0.0}
 
 
 @pytest.mark.parametrize("chunk", [17, None])

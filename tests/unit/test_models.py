@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from video_vae.errors import UserError
 from video_vae.models import TemporalAutoencoderKL, VideoAutoencoderKL
 from video_vae.weights.loading import build_temporal, load_spatial, load_video_vae
 
-TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 0.0}
 
 
 def small_spatial(levels: int = 2) -> AutoencoderKL:
@@ -165,7 +166,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
 
 @pytest.mark.parametrize("scope", ["clip", "frame"])
 @torch.no_grad()
-def test_net_can_start_as_interpolation(scope: str) -> None:
+def test_net_can_start_as_interpolation(scope: Literal["clip", "frame"]) -> None:
     shape = settings.Temporal(
         base_channels=16, layers_per_block=1, norm_num_groups=4, norm_scope=scope, init="interpolate"
     )

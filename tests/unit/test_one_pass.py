@@ -107,8 +107,9 @@ def test_measuring_latents_is_one_pass(video: Path, work: Work) -> None:
 
 
 def test_reconstruction_reads_in_one_pass(video: Path, work: Work) -> None:
+    unused: Any = None
     maker = ClipReconstructor(
-        variants=Any, paths=Any, resolution=(48, 64), sampling=Sampling(), max_frames=None, settings={}
+        variants=unused, paths=unused, resolution=(48, 64), sampling=Sampling(), max_frames=None, settings={}
     )
     assert sum(len(piece) for piece in maker._pieces(make_clip(video, FRAMES))) == FRAMES
     work.assert_one_pass()

@@ -90,7 +90,7 @@ def test_the_prepared_file_is_the_resized_clip_frame_by_frame(videos: list[Clip]
 
 
 def test_random_parts_are_cut_of_the_prepared_frames(videos: list[Clip], tmp_path: Path) -> None:
-    data = {"crop": "random", "scales": [1.0, 1.6], "flip": True}
+    data: dict[str, Any] = {"crop": "random", "scales": [1.0, 1.6], "flip": True}
     clips, prepared = sources(videos, prepare(tmp_path, videos, **data), **data)
     for place in ((0.0, 0.0), (0.3, 0.9)):
         for flip in (False, True):
@@ -102,7 +102,7 @@ def test_random_parts_are_cut_of_the_prepared_frames(videos: list[Clip], tmp_pat
 
 
 def test_h264_is_near_and_says_how_near(videos: list[Clip], tmp_path: Path) -> None:
-    data = {"prepare": "h264", "resolution": [64, 80]}
+    data: dict[str, Any] = {"prepare": "h264", "resolution": [64, 80]}
     shard = prepare(tmp_path, videos, **data)
     clips, prepared = sources(videos, shard, **data)
     assert prepared.prepared is not None and len(prepared.prepared.decibels) == 3
@@ -119,9 +119,12 @@ def test_h264_is_near_and_says_how_near(videos: list[Clip], tmp_path: Path) -> N
 def test_only_new_clips_are_prepared(videos: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
     right = preparing.iterate_clip
-    monkeypatch.setattr(
-        preparing, "iterate_clip", lambda clip, *rest: decoded.append(clip.clip_id) or right(clip, *rest)
-    )
+
+    def watched(clip: Clip, *rest: Any) -> Any:
+        decoded.append(clip.clip_id)
+        return right(clip, *rest)
+
+    monkeypatch.setattr(preparing, "iterate_clip", watched)
     first = prepare(tmp_path, videos[:1], output="old/shard_0.tar")
     second = prepare(tmp_path, videos, "--reuse", str(tmp_path), output="new/shard_0.tar")
     assert sorted(decoded) == ["a", "b", "c"] and not list(tmp_path.rglob("*.parts"))

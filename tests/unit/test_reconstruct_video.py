@@ -75,7 +75,9 @@ def test_a_written_video_shows_what_was_written(tmp_path: Path) -> None:
 
 def test_no_more_than_some_chunks_are_held(folder: Path) -> None:
     write_lossless("long.mkv", np.resize(read_lossless("in.mkv")[0], (170, 16, 16, 3)), 25)
-    model, seen, done = make_video_vae(folder), [], []
+    model = make_video_vae(folder)
+    seen: list[int] = []
+    done: list[int] = []
     model.temporal.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[2]))
     variants = ModelVariants(model=model, device=torch.device("cpu"), names=("ori", "rec"))
     made = reconstruct_video(

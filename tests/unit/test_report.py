@@ -291,8 +291,8 @@ def test_a_long_log_is_thinned_but_keeps_its_end_and_its_events(
 def test_experiments_are_set_side_by_side_by_paired_differences(built: tuple[Path, Path], page: str) -> None:
     results = load_results(parse_config(built_config()), built[1])
     assert setting_differences(results, "no_identity") == [("stages.stage1.identity_weight", "1.0", "0.0")]
-    rec = [Row(experiment=name, stage="stage3", variant="rec") for name in ("no_identity", "demo")]
-    found = paired_difference(results, *rec, "psnr")
+    changed, base = (Row(experiment=name, stage="stage3", variant="rec") for name in ("no_identity", "demo"))
+    found = paired_difference(results, changed, base, "psnr")
     assert found is not None
     section = page[page.index('id="experiments"') : page.index('id="standing"')]
     assert f"{number(found.low, signed=True)} to {number(found.high, signed=True)}" in section
@@ -369,11 +369,11 @@ def test_clips_of_files_that_are_trained_on_too_are_not_held_out_by_source(
     shutil.copytree(built[1] / "demo" / "data", data)
     shutil.copy(built[1] / "metrics.csv", tmp_path)
     tables = [pd.read_csv(data / f"{side}.csv") for side in ("train", "test")]
-    tables[0].loc[0, "source_id"] = tables[1].loc[0, "source_id"]
+    tables[0].at[0, "source_id"] = tables[1]["source_id"][0]
     tables[0].to_csv(data / "train.csv", index=False)
     results = load_results(parse_config(built_config()), tmp_path)
     said = dict(head(results)["facts"])["Held-out clips"]
     assert said.endswith(", not held out by source: 1 of them is trained on too")
-    path = tables[1].loc[0, "path"]
+    path = tables[1]["path"][0]
     context = {"data": data_section(results)}
     assert f"<code>{path}</code>" in environment().get_template("data.html").render(context)

@@ -66,9 +66,10 @@ def test_differences_from_rivals_are_paired_and_judged(built: tuple[Path, str, R
     pairs = {(row["first"], row["second"]): row for row in _paper(folder, "differences")}
     for name, verdict in (("sdvae", "worse"), ("theirs", "better")):
         row = pairs["Video VAE, stage 3", name]
-        ours, rival = (results.row("demo", *key)["psnr"] for key in (("stage3", "rec"), ("compare", name)))
+        ours, rival = (results.row("demo", *key) for key in (("stage3", "rec"), ("compare", name)))
+        assert ours is not None and rival is not None
         assert row["psnr_verdict"] == verdict
-        assert float(row["psnr"]) == pytest.approx(ours - rival, abs=1e-4)
+        assert float(row["psnr"]) == pytest.approx(ours["psnr"] - rival["psnr"], abs=1e-4)
     assert "dB" in answer(results) and "sdvae" in answer(results) and "theirs" in answer(results)
 
 

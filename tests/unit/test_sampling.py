@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clips import video_stream
 from video_vae.config import Data, Split
 from video_vae.data.build_manifest import build_manifest
 from video_vae.data.open_table import read_table
@@ -27,8 +28,7 @@ DATA = Data(min_frames=5, min_size=16, split=Split(by="segment", segment_frames=
 def film(path: Path, times: Sequence[Fraction], fps: Fraction | int, codec: str = "ffv1") -> Path:
     """Write frames at these times (seconds), each a plane as bright as its time: 100 grey levels a second."""
     with av.open(str(path), "w") as output:
-        stream = output.add_stream(codec, rate=fps)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream = video_stream(output, codec, fps, (32, 32))
         stream.codec_context.time_base = Fraction(1, TICKS)
         for time in times:
             level = 16 + round(time * 100)

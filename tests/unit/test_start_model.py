@@ -22,7 +22,7 @@ from video_vae.weights.files import WEIGHTS
 from video_vae.weights.loading import load_spatial, load_video_vae
 from video_vae.weights.names import SDXL
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "temporal": {**TEMPORAL, "norm_scope": "clip"},
     "scaling_factor": 0.5,
     "shift": [-0.1, 0.34, 0.27, 0.98],
@@ -128,7 +128,7 @@ def test_another_spatial_vae_and_other_latent_channels_are_named(
     assert "set spatial.pretrained to a folder" in capsys.readouterr().err.splitlines()[-1]
     many = type(other).from_config({**other.config, "latent_channels": 8})
     temporal = TemporalAutoencoderKL(**TEMPORAL, in_channels=8, latent_channels=8)
-    eight = {"shift": [0.0] * 8, "scale": [1.0] * 8}
+    eight: dict[str, Any] = {"shift": [0.0] * 8, "scale": [1.0] * 8}
     VideoAutoencoderKL(many, temporal, scaling_factor=0.5, **eight).save_pretrained(tmp_path / "eight")
     assert start(tmp_path / "start", pretrained=str(tmp_path / "eight"), shift=MODEL["shift"]) == 2
     assert "eight has 8 latent channels, this workflow's have 4" in capsys.readouterr().err.splitlines()[-1]

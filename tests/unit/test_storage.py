@@ -150,7 +150,7 @@ def test_previews_are_small_and_of_the_kind_that_browsers_play(tmp_path: Path) -
         stream = container.streams.video[0]
         context = stream.codec_context
         assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 64, 46)
-        assert float(stream.average_rate) == 12.5
+        assert stream.average_rate == 12.5
         back = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
     assert np.abs(back[:, :45, :63].astype(int) - frames).mean() < 6
     data = (tmp_path / "clip.mp4").read_bytes()

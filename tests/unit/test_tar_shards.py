@@ -162,7 +162,7 @@ def test_a_changed_shard_is_told_by_what_lies_at_the_place(videos: Path, tmp_pat
 def test_latents_of_a_shard_are_those_of_its_files(videos: Path, listed: Path, tmp_path: Path) -> None:
     make_video_vae(tmp_path)
     shutil.copy(videos / "one.mp4", tmp_path / "000000001.mp4")
-    latents = []
+    latents: list[dict[str, torch.Tensor]] = []
     for clips in (tmp_path / "000000001.mp4", f"{listed}/shards/00000.tar::000000001.mp4"):
         output = tmp_path / f"latents{len(latents)}"
         model = ["--model", str(tmp_path / "model"), "--output", str(output), "--device", "cpu"]

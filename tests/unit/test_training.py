@@ -207,7 +207,7 @@ def drawn_windows(data: Path) -> dict[int, list[Window]]:
     plan = StagePlan(
         seed=0,
         name="stage1",
-        stage=load_config(settings(image_share=0.0)).stages.stage1,
+        stage=load_config(settings(image_share=0.0)).stages.of("stage1"),
         frames=[clip.num_frames for clip in clips],
         videos=[clip.kind == "video" for clip in clips],
     )

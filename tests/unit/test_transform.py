@@ -49,7 +49,7 @@ def test_a_round_trip_through_the_model_range_is_exact() -> None:
     frames = np.arange(256, dtype=np.uint8).reshape(2, 8, 16, 1).repeat(3, axis=3)
     video = to_tensor(frames)
     assert video.shape == (3, 2, 8, 16)
-    assert (video.min(), video.max()) == (-1, 1)
+    assert (video.min().item(), video.max().item()) == (-1, 1)
     assert np.array_equal(to_uint8(video), frames)
 
 

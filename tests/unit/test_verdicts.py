@@ -25,7 +25,9 @@ CLIPS = len(NOISE)
 EACH = [f"source {index}" for index in range(CLIPS)]
 
 
-def scored(folder: Path, psnr: Mapping[str, Sequence[float]], sources: Sequence[str] | None = None) -> Results:
+def scored(
+    folder: Path, psnr: Mapping[str, Sequence[float] | np.ndarray], sources: Sequence[str] | None = None
+) -> Results:
     """Write clips.csv and metrics.csv of one stage, and read them as the report does."""
     tables = []
     for variant, values in psnr.items():

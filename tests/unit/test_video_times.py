@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from clips import cut, decode_in_order, set_edits, write_video
+from clips import cut, decode_in_order, set_edits, video_stream, write_video
 from reading import assert_reads_as
 from video_vae.config import Data
 from video_vae.data.build_manifest import build_manifest
@@ -168,8 +168,7 @@ def test_rates_are_those_of_the_time_stamps(tmp_path: Path, name: str, codec: st
 def write_times(path: Path, times: list[int], *, codec: str = "libx264", options: dict[str, str] | None = None) -> None:
     """Write frames that are shown at `times`, in milliseconds."""
     with av.open(str(path), "w") as output:
-        stream = output.add_stream(codec, rate=1000, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream = video_stream(output, codec, 1000, (96, 128), options=options)
         stream.codec_context.time_base = Fraction(1, 1000)
         for number, time in enumerate(times):
             picture = np.full((96, 128, 3), number % 256, np.uint8)

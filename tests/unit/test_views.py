@@ -26,7 +26,7 @@ from video_vae.training.plan import StagePlan, Window
 from video_vae.training.trainer import TIME_UP_STATUS
 from video_vae.weights.loading import load_spatial
 
-RANDOM = {"resolution": [32, 32], "crop": "random", "scales": [1.0, 1.5], "flip": True}
+RANDOM: dict[str, Any] = {"resolution": [32, 32], "crop": "random", "scales": [1.0, 1.5], "flip": True}
 FRAMES, VIDEOS = [40, 1, 20, 33], [True, False, True, True]
 
 
@@ -54,22 +54,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_views_are_drawn_by_the_step_and_spread_evenly() -> None:
-    made, again = plan(Data(**RANDOM)), plan(Data(**RANDOM))  # type: ignore[arg-type]
+    made, again = plan(Data(**RANDOM)), plan(Data(**RANDOM))
     views = [made.window(step, at).view for step in range(1, 501) for at in range(4)]
     assert views == [again.window(step, at).view for step in range(1, 501) for at in range(4)]
     assert views[:40] != [
         plan(Data(**RANDOM), seed=1).window(step, at).view for step in range(1, 11) for at in range(4)
-    ]  # type: ignore[arg-type]
+    ]
     assert all(view is not None and view.place is not None for view in views)
     seen = [view for view in views if view is not None]
     for counts in (Counter(view.zoom for view in seen), Counter(view.flip for view in seen)):
         assert len(counts) == 2 and min(counts.values()) > 900
-    places = np.array([view.place for view in seen])
-    assert np.abs(np.histogram2d(*places.T, bins=4, range=[[0, 1], [0, 1]])[0] - 125).max() < 50
+    across, down = np.array([view.place for view in seen]).T
+    assert np.abs(np.histogram2d(across, down, bins=4, range=[[0, 1], [0, 1]])[0] - 125).max() < 50
 
 
 def test_the_centre_is_seen_where_nothing_else_is_asked_for_and_clips_stay_the_same() -> None:
-    centre, random = plan(Data()), plan(Data(**RANDOM))  # type: ignore[arg-type]
+    centre, random = plan(Data()), plan(Data(**RANDOM))
     for step in range(1, 50):
         one, other = centre.window(step, 0), random.window(step, 0)
         assert one.view is None and (one.row, one.start, one.length) == (other.row, other.start, other.length)
@@ -131,7 +131,7 @@ def test_a_cache_of_other_views_is_refused(data: Path, tmp_path: Path) -> None:
         (centre, {"flip": True}, "flip False, not True"),
     ):
         with pytest.raises(UserError, match=f"{said}; encode the clips again"):
-            LatentCache([file], **wanted)  # type: ignore[arg-type]
+            LatentCache([file], **wanted)
 
 
 def test_mirrored_centres_are_cached_too(data: Path, tmp_path: Path) -> None:

@@ -78,17 +78,17 @@ def test_scores_of_windows_are_one_clips(tmp_path: Path) -> None:
             save_clip(tmp_path / f"x_{side}/{name}.mkv", frames)
     where = [f"--real_video_dir={tmp_path}/x_ori", f"--generated_video_dir={tmp_path}/x_rec", "--device=cpu"]
     assert main_for("evaluate", [*where, "--metric", "psnr", "flicker", f"--output_dir={tmp_path}/scores"]) == 0
-    frames = pd.read_parquet(tmp_path / "scores/frames.parquet")
-    assert frames.groupby(["clip_id", "window"]).size().to_dict() == {
+    scores = pd.read_parquet(tmp_path / "scores/frames.parquet")
+    assert scores.groupby(["clip_id", "window"]).size().to_dict() == {
         ("a", 0): 6,
         ("a", 40): 6,
         ("a", 80): 3,
         ("b", 0): 6,
     }
-    assert frames["flicker"].isna().sum() == 4  # no change is measured from one window to the next
+    assert scores["flicker"].isna().sum() == 4  # no change is measured from one window to the next
     clips = pd.read_csv(tmp_path / "scores/clips.csv").set_index("clip_id")
     assert clips["frames"].to_dict() == {"a": 15, "b": 6}
-    assert clips.loc["a", "psnr"] == pytest.approx(frames[frames.clip_id == "a"]["psnr"].mean(), abs=1e-5)
+    assert clips.loc["a", "psnr"] == pytest.approx(scores[scores["clip_id"] == "a"]["psnr"].mean(), abs=1e-5)
     said = json.loads((tmp_path / "scores/summary.json").read_text())
     assert said["variants"]["rec"]["clips"] == said["variants"]["rec"]["psnr"]["clips"] == 2
     assert said["variants"]["rec"]["psnr"]["mean"] == pytest.approx(clips["psnr"].mean(), abs=1e-5)

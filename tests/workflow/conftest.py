@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow_material import Checkout, copy_checkout
+from workflow.workflow_material import Checkout, copy_checkout
 
 
 @pytest.fixture(scope="session")

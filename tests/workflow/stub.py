@@ -28,7 +28,7 @@ NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
 
 
 def make_folders(name: str, arguments: list[str]) -> None:
-    made = ("mean", "repeat") if "--baselines" in arguments else ("rec", "spatial")
+    made: tuple[str, ...] = ("mean", "repeat") if "--baselines" in arguments else ("rec", "spatial")
     if "--latent-bits" in arguments:
         made = (*made, "rec_q8")
     if "--rival" in arguments:

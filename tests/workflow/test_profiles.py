@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from workflow_material import ROOT, Checkout
+from workflow.workflow_material import ROOT, Checkout
 
 SOURCES = ["--config", 'data={"sources": ["clips"]}']
 PROFILES = ROOT / "workflow" / "profiles"

@@ -17,7 +17,7 @@ from video_vae.cli import main
 from video_vae.config import load_config
 from video_vae.errors import UserError
 from video_vae.init_project import filled, init_project
-from workflow_material import Checkout, copy_checkout, jobs
+from workflow.workflow_material import Checkout, copy_checkout, jobs
 
 
 @pytest.fixture

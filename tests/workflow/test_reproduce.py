@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from workflow_material import ROOT
+from workflow.workflow_material import ROOT
 
 SCRIPT = runpy.run_path(str(ROOT / "workflow" / "scripts" / "reproduce.py"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
-from workflow_material import Checkout, jobs
+from workflow.workflow_material import Checkout, jobs
 
 RIVAL = {"reconstruct_rival": 1, "evaluate_rival": 1}
 TABLES = {"collect_metrics": 1, "make_report": 1, "explore_model": 1, "render_notebook": 1, "all": 1}

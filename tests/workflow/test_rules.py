@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workflow_material import ROOT
+from workflow.workflow_material import ROOT
 
 READ_RULES = """
 import json

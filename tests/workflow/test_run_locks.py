@@ -17,7 +17,7 @@ import pytest
 from clips import write_video
 from video_vae.distributed.owners import Owner, owners, record_owner, started, this_process
 from video_vae.init_project import init_project
-from workflow_material import Checkout, copy_checkout, jobs
+from workflow.workflow_material import Checkout, copy_checkout, jobs
 
 TARGET = "results/mine/data/train.csv"
 RECORDS = Path(".snakemake/video-vae/owners")

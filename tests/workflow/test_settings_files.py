@@ -15,7 +15,7 @@ import yaml
 
 from video_vae.config import load_config
 from video_vae.config.files import is_json_text
-from workflow_material import ROOT, Checkout, copy_checkout, jobs
+from workflow.workflow_material import ROOT, Checkout, copy_checkout, jobs
 
 CONFIG = ROOT / "config/demo.yaml"
 MANY = 3000
@@ -98,4 +98,6 @@ def test_settings_are_written_without_starting_a_container(tmp_path: Path) -> No
     path = f"{program.parent}:{os.environ['PATH']}"
     result = checkout.snakemake(target, "--configfile", "config/demo.yaml", "--sdm", "apptainer", PATH=path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert load_config(checkout.folder / target).stages.stage1.steps == load_config(CONFIG).stages.stage1.steps
+    assert (
+        load_config(checkout.folder / target).stages.of("stage1").steps == load_config(CONFIG).stages.of("stage1").steps
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from video_vae.config import load_config, parse_config
-from workflow_material import ROOT
+from workflow.workflow_material import ROOT
 
 COMMANDS = ("python", "snakemake", "torchrun", "ruff", "mypy", "pytest", "video-vae", "jupyter")
 
@@ -91,7 +91,7 @@ def test_checkouts_share_packages_and_have_their_own_sources(checkout: Path, tmp
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     for name in COMMANDS:
         assert os.access(checkout / ".venv" / "bin" / name, os.X_OK), name
-    where = [
+    where: list[str | Path] = [
         checkout / ".venv/bin/python",
         "-c",
         "import sys, video_vae, yaml; print(video_vae.__file__, yaml.__file__)",

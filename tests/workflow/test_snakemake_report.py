@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chromium import BINARY, browser, new_page, wait, watch
-from workflow_material import Checkout
+from workflow.workflow_material import Checkout
 
 
 @pytest.fixture(scope="module")
