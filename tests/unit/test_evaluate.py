@@ -325,6 +325,7 @@ def test_memory_does_not_grow_with_length(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_variants_are_named_by_their_folder() -> None:
     assert variant_names([Path("r/x_rec"), Path("r/x_spatial")]) == ["rec", "spatial"]
+    assert variant_names([Path("r/x_rec"), Path("r/x_y_rec_q8"), Path("r/x_q8")]) == ["rec", "rec_q8", "q8"]
     assert variant_names([Path("r/plain")]) == ["plain"]
     assert variant_names([Path("r/x_rec"), Path("r/y_rec")]) == ["x_rec", "y_rec"]
     assert variant_names([Path("r/x_rec"), Path("q/x_rec")]) == ["r/x_rec", "q/x_rec"]

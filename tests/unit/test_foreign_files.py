@@ -125,9 +125,16 @@ JOBS = {
         tuple(f"out/spatial/{name}" for name in (*MODEL, "run.json")),
     ),
     "reconstruct": Job(
-        lambda m: ["reconstruct", *_table(m), f"--ckpt-path={_model(m)}", "--save-dir=out/c", "--device=cpu"],
+        lambda m: [
+            "reconstruct",
+            *_table(m),
+            f"--ckpt-path={_model(m)}",
+            "--save-dir=out/c",
+            "--device=cpu",
+            "--latent-bits=8",
+        ],
         (
-            *(f"out/c/{name}" for name in ("index.csv", "failed.csv", "run.json", "records/held1.json")),
+            *(f"out/c/{name}" for name in ("index.csv", "rates.csv", "failed.csv", "run.json", "records/held1.json")),
             *(f"out/c_{name}" for name in ("ori/held1.mkv", "rec/held2.mkv", "preview/held1_ori.mp4")),
         ),
     ),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import model_validator
 
 from video_vae.config.model import Spatial
-from video_vae.config.types import SCORED, LocalPath, Settings, Sha256
+from video_vae.config.types import QUANTISED, SCORED, LocalPath, Settings, Sha256
 
 Codec = Literal["x264", "x265"]
 CODEC_BITS = 8
@@ -22,7 +21,6 @@ TAKEN = frozenset(
     {*SCORED, "ori", "rec", "spatial", "mean", "repeat", "real", "preview", "baseline", "baselines", COMPARE}
 )
 """Names of stages, variants and folders, which no rival may have."""
-_QUANTISED = re.compile(r"rec_q\d+")
 
 
 class Rival(Settings):
@@ -82,7 +80,7 @@ def check_names(rivals: Iterable[str], experiments: Iterable[str]) -> None:
     """
     experiments = set(experiments)
     for name in rivals:
-        if name.lower() in TAKEN or _QUANTISED.fullmatch(name.lower()):
+        if name.lower() in TAKEN or QUANTISED.fullmatch(name.lower()):
             raise ValueError(f"compare: {name!r} is the name of a stage or variant; give the rival another one")
         if name in experiments:
             raise ValueError(f"compare: {name!r} is the name of a run too; give the rival another one")

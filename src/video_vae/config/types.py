@@ -38,6 +38,8 @@ RESERVED = frozenset({"benchmarks", "latents", "prepared", "settings"})
 TEXT_LENGTH = 4096
 PACKAGE_FILES = "files.json"
 """File in the folder of a fetched package: name -> sha256 of every file taken out of it."""
+QUANTISED = re.compile(r"rec_q(\d+)")
+"""Variant that is decoded of latents quantised to so many bits per number."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """A model on a hub, OWNER/NAME."""
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from video_vae.config.types import QUANTISED
 from video_vae.data.frame_folders import is_frame_folder
 from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from video_vae.data.windows import clip_and_start
@@ -75,8 +76,15 @@ def _visible(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
 
 
+def _ending(name: str) -> str:
+    """Return what follows the last `_` of a folder's name, or the one before for quantised latents."""
+    head, _, last = name.rpartition("_")
+    longer = f"{head.rpartition('_')[2]}_{last}"
+    return longer if QUANTISED.fullmatch(longer) else last
+
+
 def variant_names(folders: Sequence[Path], wanted: Sequence[str] | None = None) -> list[str]:
-    """Name what folders hold: what follows the last `_` (`rec`, `spatial`), or more of the path where that repeats.
+    """Name what folders hold: what follows the last `_` (`rec`, `spatial`, also `rec_q8`), or more where that repeats.
 
     The `wanted` names stand instead, where they are given.
 
@@ -97,7 +105,7 @@ def variant_names(folders: Sequence[Path], wanted: Sequence[str] | None = None) 
         return list(wanted)
     given = [lexical(folder).name for folder in folders]
     choices = (
-        [name.rpartition("_")[2] for name in given],
+        [_ending(name) for name in given],
         given,
         [GENERATED if name == REAL else name for name in given],
         [folder.as_posix() for folder in folders],

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from video_vae.config import Config
 from video_vae.config.runs import (
     Part,
     RivalName,
     Runs,
     evaluation_owner,
+    latent_bits,
     part_folder,
     reconstruction_owner,
     scored_parts,
@@ -52,10 +54,11 @@ def lost_outputs(runs: Runs, results: Path) -> list[Lost]:
     return list(found)
 
 
-def _variants(part: Part) -> tuple[str, ...]:
+def _variants(run: Config, part: Part) -> tuple[str, ...]:
     """List the folders of clips beside the index of a part's reconstructions."""
     made = (part,) if isinstance(part, RivalName) else ("rec", "spatial") if part else ("mean", "repeat")
-    return ("ori", *made, "preview")
+    quantised = run.reconstruction.quantised if latent_bits(run, part) else None
+    return ("ori", *made, *([quantised] if quantised else []), "preview")
 
 
 def _of_part(runs: Runs, name: str, part: Part, results: Path) -> Iterator[Lost]:
@@ -66,7 +69,7 @@ def _of_part(runs: Runs, name: str, part: Part, results: Path) -> Iterator[Lost]
     owner = reconstruction_owner(runs, name, part)
     folder = results / owner / part_folder(part)
     shards = [folder / "reconstruction" / f"shard_{n}.csv" for n in range(runs[owner].reconstruction.shards)]
-    clips = [folder / f"reconstruction_{variant}" for variant in _variants(part)]
+    clips = [folder / f"reconstruction_{variant}" for variant in _variants(runs[owner], part)]
     lost = [path for path in [*shards, *clips] if not path.exists()]
     if lost:
         again = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
+
+from video_vae.config.types import QUANTISED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +137,6 @@ VARIANT_LABELS = {
     "mean": "Mean frame",
 }
 
-_QUANTISED = re.compile(r"rec_q(\d+)")
-
 SHORT_LABELS = {"spatial": "Spatial alone", "repeat": "Repeated latents", "mean": "Mean frame"}
 
 VARIANT_NOTES = {
@@ -159,7 +158,7 @@ def stage_label(stage: str) -> str:
 
 def variant_label(variant: str) -> str:
     """Name a variant for people."""
-    bits = _QUANTISED.fullmatch(variant)
+    bits = QUANTISED.fullmatch(variant)
     return VARIANT_LABELS.get(variant, f"Video VAE, latents of {bits[1]} bits" if bits else variant)
 
 
