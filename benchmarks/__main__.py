@@ -9,9 +9,6 @@ ran on.
 from __future__ import annotations
 
 import argparse
-import datetime
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -33,7 +30,7 @@ from benchmarks import (
     temporal,
     windows,
 )
-from benchmarks.common import Options, machine, publish
+from benchmarks.common import Options, machine, show
 
 BENCHMARKS: dict[str, Callable[[Options], str]] = {
     "temporal-8x8": partial(temporal.run, side=8),
@@ -78,14 +75,7 @@ def main() -> None:
         parser.error("figures of --quick mean nothing: publish without it")
     options = Options(rounds=args.rounds, quick=args.quick, clock=args.clock)
     for name in args.names or BENCHMARKS:
-        where, start = machine(), time.perf_counter()
-        text = BENCHMARKS[name](options)
-        today = datetime.datetime.now(datetime.UTC).date()
-        text += f"\n{today}, {where}; took {time.perf_counter() - start:.0f} s.\n"
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        if args.publish:
-            publish(name, text)
+        show(name, partial(BENCHMARKS[name], options), machine(), args.publish)
 
 
 if __name__ == "__main__":

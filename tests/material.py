@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,16 @@ TEMPORAL = {
 }
 BROKEN = ("empty.mp4", "text.mp4", "truncated.mp4")
 SPATIAL = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4}
+
+
+class Harmful:
+    """Its pickle is code that makes a file, where it is loaded without care."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return os.system, (f"touch {self.path}",)
 
 
 def make_clip(folder: Path, name: str, frames: int, **fields: object) -> Clip:

@@ -208,13 +208,17 @@ def init_project(
         _check_ranks(load_config(checkout / SIZE_CONFIGS[size]), site or {})
         texts["profile/config.yaml"] = filled(texts["profile/config.yaml"], site or {})
         texts["driver.sbatch"] = _driver(site or {})
+    _write(target, texts)
+    return found
+
+
+def _write(target: Path, texts: Mapping[str, str]) -> None:
     with atomic_path(target) as aside:
         for path, text in texts.items():
             (aside / path).parent.mkdir(parents=True, exist_ok=True)
             (aside / path).write_text(text, encoding="utf-8")
         (aside / "run").chmod(0o755)
         load_config(aside / "config.yaml")
-    return found
 
 
 def _free(folder: Path) -> Path:

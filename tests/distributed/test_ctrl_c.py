@@ -9,18 +9,11 @@ from pathlib import Path
 import pytest
 
 from terminal import Terminal
-from training_material import cached, command, make_data, options, settings
+from training_material import cached, command, options, settings
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]
 CONFIG = settings(steps=100_000, checkpoint_every=100_000, validate_every=100_000)
 LAUNCH = [sys.executable, "-m", "video_vae.launch", "--threads", "2"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    make_data(folder)
-    return folder
 
 
 @pytest.mark.parametrize("how", ["one rank", "the launcher", "the launcher, with a wall time", "torchrun"])

@@ -17,7 +17,6 @@ from training_material import (
     command,
     environment,
     log_lines,
-    make_data,
     options,
     settings,
     train_apart,
@@ -29,13 +28,6 @@ from training_material import (
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
 LONG: dict[str, Any] = {"steps": 30, "checkpoint_every": 3, "validate_every": 10}
 RANKED: dict[str, Any] = {"steps": 8, "checkpoint_every": 2, "validate_every": 4, "micro_batch": 1}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    make_data(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from clips import decode_in_order
 from faults.bad_media import Odd, make_corpus
+from reading import run_first
 from video_vae.data.probing import LIMIT_MEMORY, Outcome, probe_files
 from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.video import MediaError, read_frames, read_image
@@ -83,7 +83,7 @@ def test_twenty_more_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_decoder_that_takes_all_memory_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
+    code = (
         "from video_vae.data import video\n"
         "look = video.probe\n"
         "def probe(path):\n"
@@ -91,8 +91,7 @@ def test_a_decoder_that_takes_all_memory_costs_one_file(tmp_path: Path, monkeypa
         "    return look(path)\n"
         "video.probe = probe\n"
     )
-    source = str(Path(__file__).parents[2] / "src")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), source]))
+    run_first(code, tmp_path, monkeypatch)
     files = [str(tmp_path / name) for name in ("greedy.mp4", "gone.mp4")]
     outcomes = probe_files(files, workers=1)
     assert str(outcomes[files[0]].error) == "unreadable: decoding it takes more than 4 GiB of memory"

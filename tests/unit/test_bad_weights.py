@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from material import make_spatial, make_video_vae
+from material import Harmful, make_spatial, make_video_vae
 from video_vae.config import Config, Spatial
 from video_vae.errors import UserError
 from video_vae.files import sha256_file
@@ -26,14 +26,6 @@ from video_vae.training.checkpoint import BrokenCheckpointError, CheckpointStore
 from video_vae.weights.loading import WEIGHTS, load_spatial, load_video_vae
 from video_vae.weights.lpips import load_lpips_weights
 from video_vae.weights.open_sora import import_checkpoint
-
-
-class Harmful:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
-        return os.system, (f"touch {self.path}",)
 
 
 def _fvd(path: Path) -> object:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from clips import turn, write_video
+from reading import run_first
 from video_vae.cli import main
 from video_vae.config import Data, Split
 from video_vae.data.build_manifest import build_manifest
@@ -255,7 +256,7 @@ def test_nothing_usable_names_the_reasons(tmp_path: Path) -> None:
 def test_a_decoder_that_crashes_or_hangs_costs_one_file(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
+    code = (
         "import os, time\n"
         "from video_vae.data import video\n"
         "look = video.probe\n"
@@ -265,8 +266,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_file(
         "    return look(path)\n"
         "video.probe = probe\n"
     )
-    source = str(Path(__file__).parents[2] / "src")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), source]))
+    run_first(code, tmp_path, monkeypatch)
     first, crashing, hanging, last = (str(videos / name) for name in ("a.mp4", "b.mp4", "c.mkv", "sub/a.mp4"))
     outcomes = probe_files([first, crashing, last], workers=1)
     assert [str(outcomes[path].error or "") for path in (first, crashing, last)] == [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from training_material import cached, command, environment, log_lines, make_data, options, settings
+from training_material import cached, command, environment, log_lines, options, settings
 
 STAND_IN = """\
 import json, os, pathlib
@@ -33,13 +33,6 @@ def init(**given):
     note(init=given, mode=os.environ["WANDB_MODE"], folder=pathlib.Path(given["dir"]).is_dir())
     return Run()
 """
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    make_data(folder)
-    return folder
 
 
 @pytest.fixture

@@ -42,13 +42,6 @@ from video_vae.weights.loading import load_spatial, load_video_vae
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    make_data(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def finished(data: Path) -> Path:
     output = data / "finished" / "stage1"
     train_here(options(data, output, *cached(data)))

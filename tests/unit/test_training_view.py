@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training_material import cached, log_lines, make_data, options, settings, train_here
+from training_material import cached, log_lines, options, settings, train_here
 from video_vae.config import Stage
 from video_vae.errors import UserError
 from video_vae.training.validation import slow_line
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    make_data(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from clips import decode_in_order, set_edits, turn, write_video
-from reading import make_clip
+from reading import make_clip, run_first
 from video_vae.config import Data
 from video_vae.data import decord_reader
 from video_vae.data.build_manifest import look_through
@@ -130,19 +129,18 @@ def test_what_needs_decord_says_so_where_it_is_missing(films: Path, monkeypatch:
 def test_a_file_that_decord_crashes_or_hangs_on_is_read_by_pyav(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
+    code = (
         "import os, time\n"
         "from video_vae.data import decord_reader\n"
         "def reads_exactly(path):\n"
         "    os.abort() if path.endswith('.mkv') else time.sleep(60)\n"
         "decord_reader.reads_exactly = reads_exactly\n"
     )
-    source = str(Path(__file__).parents[2] / "src")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), source]))
+    run_first(code, tmp_path, monkeypatch)
     files = [str(films / name) for name in ("closed.mkv", "closed.mp4", "closed.mov")]
     outcomes = probe_files(files[:2], workers=1, limit=4, decord=True)
     assert [outcomes[file].info.reader for file in files[:2]] == ["pyav", "pyav"]  # type: ignore[union-attr]
-    monkeypatch.setenv("PYTHONPATH", source)
+    (tmp_path / "sitecustomize.py").unlink()
     assert probe_files(files[2:], workers=1, decord=True)[files[2]].info.reader == "decord"  # type: ignore[union-attr]
 
 

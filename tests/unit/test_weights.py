@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from material import Harmful
 from video_vae.errors import UserError
 from video_vae.weights.lpips import convert_lpips, load_arrays, load_lpips_weights, lpips_shapes
 from video_vae.weights.tensors import save_tensors
@@ -35,14 +35,6 @@ def test_the_backbone_is_a_trained_one(lpips_folder: Path) -> None:
     arrays = load_arrays(lpips_folder / "vgg16.ckpt")["VGG16_0"]["Conv_0"]["kernel"]  # HWIO
     assert first[5, 2, 1, 0].item() == arrays[1, 0, 2, 5]
     assert first.std() > 0.1  # random initialisation: 0.06
-
-
-class Harmful:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
-        return os.system, (f"touch {self.path}",)
 
 
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
