@@ -95,6 +95,10 @@ def test_statistics_leave_out_nan_and_give_the_bootstraps_interval_too() -> None
     for name in ("low", "bootstrap_low"):
         assert found[name] == pytest.approx(values.mean() - half, abs=0.05)
     assert statistics(values, 2000, 1)["bootstrap_low"] != found["bootstrap_low"]
+    wide = np.array([0.1, 0.9])
+    assert estimate(wide).low < 0 and estimate(wide).high > 1
+    held = statistics(wide, 10, 0, None, (0.0, 1.0))
+    assert (held["low"], held["high"]) == (0.0, 1.0)
     few = statistics(np.array([1.0, np.nan, 3.0]), 10, 0, ["a", "a", "a"])
     assert (few["mean"], few["clips"], few["sources"], few["low"]) == (2.0, 2, 1, None)
     assert few["std"] == pytest.approx(np.sqrt(2))

@@ -12,12 +12,14 @@ from scipy import stats
 
 from video_vae.config.types import OPTIONAL_METRICS
 from video_vae.metrics.intervals import CONFIDENCE, Values, estimate, source_values
-from video_vae.metrics.pixel import PSNR_FLOOR, psnr_from_mse
+from video_vae.metrics.pixel import PSNR_CAP, PSNR_FLOOR, psnr_from_mse
 from video_vae.metrics.scoring import MOVED, ClipScores
 
 COLUMNS = ("psnr", "mse", "ssim", "lpips", "flolpips", "flicker")
 """Columns that a table of frames always has; those of metrics that were not chosen are empty."""
 CLIP_COLUMNS = ("psnr", "psnr_pooled", "psnr_capped", "ssim", "lpips", "flolpips", "flicker")
+RANGES = {"psnr": (0.0, PSNR_CAP), "psnr_pooled": (0.0, PSNR_CAP), "ssim": (-1.0, 1.0), "vmaf": (0.0, 100.0)}
+"""Values that a metric can have, where that is not any from zero on; its interval ends there."""
 BOOTSTRAP_VALUES = 1_000_000
 """Values of the bootstrap's resamples that are held at once."""
 WINDOW = "window"
@@ -79,7 +81,8 @@ def summarize(clips: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
         for name in (*CLIP_COLUMNS, *OPTIONAL_METRICS):
             if name not in table or name == "psnr_capped" or table[name].isna().all():
                 continue
-            entry[name] = statistics(table[name].to_numpy(dtype=float), resamples, seed, sources)
+            limits = RANGES.get(name, (0.0, np.inf))
+            entry[name] = statistics(table[name].to_numpy(dtype=float), resamples, seed, sources, limits)
             if name == "psnr":
                 entry["psnr_capped"] = int(table["psnr_capped"].sum())
         variants[str(variant)] = entry
@@ -92,14 +95,18 @@ def known_sources(clips: pd.DataFrame) -> list[str] | None:
 
 
 def statistics(
-    values: Values, resamples: int, seed: int, sources: Sequence[str] | None = None
+    values: Values,
+    resamples: int,
+    seed: int,
+    sources: Sequence[str] | None = None,
+    limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> Mapping[str, float | int | None]:
     """Return mean, standard deviation (n - 1) and 95 % interval of the mean (`low`, `high`) by `metrics.intervals`.
 
     NaN (a clip without a second frame has no FloLPIPS) is left out; `clips` counts the others, `sources` the sources
     that they come from. With one clip there is neither deviation nor interval, with one source no interval.
     `bootstrap_low` and `bootstrap_high` are the percentile bootstrap's interval over sources, which others report; it
-    is too narrow with few. The same seed gives the same.
+    is too narrow with few. The same seed gives the same. An interval ends where the possible values do (`limits`).
     """
     known = ~np.isnan(values)
     kept = values[known]
@@ -113,7 +120,8 @@ def statistics(
     several = found.sources > 1
     result: dict[str, float | int | None] = {"mean": found.mean, "clips": found.clips, "sources": found.sources}
     result["std"] = float(kept.std(ddof=1)) if len(kept) > 1 else None
-    result |= {"low": found.low if several else None, "high": found.high if several else None}
+    low, high = np.clip([found.low, found.high], *limits).tolist()
+    result |= {"low": low if several else None, "high": high if several else None}
     ends = _bootstrap(source_values(kept, named)[0], resamples, seed) if several else (None, None)
     return result | dict(zip(("bootstrap_low", "bootstrap_high"), ends, strict=True))
 
