@@ -16,7 +16,7 @@ from video_vae.cli import main
 from video_vae.data.storage import VideoWriter, read_lossless, write_lossless
 from video_vae.data.transform import to_tensor, to_uint8
 from video_vae.data.video import probe, read_frames
-from video_vae.reconstruction.one_video import probe_video, reconstruct_video
+from video_vae.reconstruction.one_video import halved, probe_video, reconstruct_video
 from video_vae.reconstruction.variants import ModelVariants
 
 NTSC = 30000 / 1001
@@ -83,8 +83,17 @@ def test_no_more_than_some_chunks_are_held(folder: Path) -> None:
     made = reconstruct_video(
         Path("long.mkv"), probe_video(Path("long.mkv")), folder / "long.mp4", variants, done.append
     )
-    assert made.frames == sum(done) == 170 and max(seen) == 20  # 17, and what fills the group of four
-    assert len(seen) == 10 and max(done) <= 17
+    assert made.frames == sum(done) / 2 == 170 and max(seen) == 20  # 17, and what fills the group of four
+    assert len(seen) == 10 and max(done) <= 32  # a piece of the file
+
+
+def test_progress_counts_what_was_read_by_half() -> None:
+    """A net that takes a whole clip at once has read all of it before it writes a frame."""
+    counted: list[int] = []
+    tell = halved(counted.append)
+    for frames in (9, 8, 17):
+        tell(frames)
+    assert counted == [4, 4, 9]
 
 
 def test_what_cannot_be_done_is_said_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

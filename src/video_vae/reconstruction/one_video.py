@@ -60,9 +60,23 @@ def run(args: argparse.Namespace) -> None:
     overlap = config.reconstruction.overlap_frames
     variants = ModelVariants(model=model, device=device, seed=seed, overlap=overlap, names=("ori", "rec"))
     with progress(total=info.num_frames, desc=f"reconstruct {source.name}", unit="frames") as bar:
-        made = reconstruct_video(source, info, output, variants, bar.update)
+        made = reconstruct_video(source, info, output, variants, halved(bar.update))
     size = f"{made.width}x{made.height}"
     sys.stdout.write(f"{output}: {made.frames} frames, {size}, PSNR {made.psnr:.2f} dB, {made.seconds:.1f} s\n")
+
+
+def halved(update: Callable[[int], Any]) -> Callable[[int], None]:
+    """Count half of a frame where it is read, half where it is written: some nets read all before they write."""
+    halves = 0
+
+    def on_frames(frames: int) -> None:
+        """Pass on whole frames."""
+        nonlocal halves
+        before, halves = halves // 2, halves + frames
+        if halves // 2 > before:
+            update(halves // 2 - before)
+
+    return on_frames
 
 
 def probe_video(source: Path) -> MediaInfo:
@@ -98,7 +112,9 @@ def check_output(source: Path, output: Path) -> None:
 def reconstruct_video(
     source: Path, info: MediaInfo, output: Path, variants: ModelVariants, on_frames: Callable[[int], Any]
 ) -> Summary:
-    """Write the reconstruction of a whole video at its own size; `on_frames` is told of the frames done.
+    """Write the reconstruction of a whole video at its own size.
+
+    `on_frames` is told of the frames that are read, and again of those that are written.
 
     Edges are repeated to what the net takes, and cut again.
 
@@ -113,7 +129,7 @@ def reconstruct_video(
     try:
         with _writer(output, info) as writer:
             decoded = iterate_pieces(source, range(info.num_frames), piece_frames((height, width)))
-            pieces = (pad_to_multiple(piece, multiple) for piece in decoded)
+            pieces = (pad_to_multiple(piece, multiple) for piece in _told(decoded, on_frames))
             for name, frames in variants.run(pieces, source.name, info.num_frames):
                 cut = frames[:, :height, :width]
                 if name == "ori":
@@ -126,6 +142,13 @@ def reconstruct_video(
         raise UserError(f"{source} is {error}; `ffmpeg -i {source} new.mp4` often repairs it") from None
     seconds = time.monotonic() - started
     return Summary(frames=len(scores), height=height, width=width, psnr=float(np.mean(scores)), seconds=seconds)
+
+
+def _told(pieces: Iterator[Frames], on_frames: Callable[[int], Any]) -> Iterator[Frames]:
+    """Pass pieces on; tell of each when the next one is asked for."""
+    for piece in pieces:
+        yield piece
+        on_frames(len(piece))
 
 
 def _writer(output: Path, info: MediaInfo) -> LosslessWriter | VideoWriter:
