@@ -37,6 +37,7 @@ rule train_spatial:
         settings="results/{experiment}/settings/train_spatial.json",
         train=lambda wildcards: data_file(wildcards.experiment, "train"),
         test=lambda wildcards: data_file(wildcards.experiment, "test"),
+        lpips=lambda wildcards: spatial_lpips(wildcards.experiment),
     output:
         model=directory("results/{experiment}/spatial"),
     log:
@@ -48,11 +49,13 @@ rule train_spatial:
     threads: 64
     resources:
         **MACHINE,
+    params:
+        options=lambda wildcards, input: options(lpips=str(input.lpips) and os.path.dirname(str(input.lpips))),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"
             " -m video_vae train-spatial {input.settings}"
-            " --data-path {input.train} --valid-path {input.test} --output {output.model}"
+            " --data-path {input.train} --valid-path {input.test} {params.options} --output {output.model}"
         )
 
 

@@ -77,6 +77,12 @@ def stage_inputs(stage):
     return inputs
 
 
+def spatial_lpips(name):
+    """Name the weights of LPIPS that a training of the spatial VAE reads; nothing where it reads none."""
+    training = RUNS[name].spatial.training
+    return f"resources/lpips/{training.perceptual_net}.safetensors" if training.perceptual_weight else []
+
+
 def stage_options(wildcards, input):
     """Write the options of a stage's training that name its inputs."""
     return options(

@@ -41,12 +41,24 @@ class SpatialTraining(Settings):
     """Crops per step."""
     crop: Side = 64
     """Side of the square random crops, in pixels."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` makes the updates of convolutions orthogonal (Jordan et al. 2024), the rest stays AdamW's."""
     learning_rate: Positive = 1e-3
-    """Peak learning rate of AdamW (linear warm-up over 2 %, cosine decay to zero)."""
+    """Peak learning rate (linear warm-up over 2 %, cosine decay to zero)."""
     image_share: Share = 0.5
     """Share of the crops that come from images; the rest are frames of videos."""
     kl_weight: Weight = 1e-6
     """Weight of the KL divergence, summed over a latent, averaged over the batch."""
+    squared_weight: Weight = 0.0
+    """Weight of the mean squared error against the mean absolute error, pixels in [-1, 1]."""
+    perceptual_weight: Weight = 0.0
+    """Weight of LPIPS against the mean absolute error; 0 leaves LPIPS out."""
+    perceptual_net: Literal["alex", "vgg"] = "vgg"
+    """Backbone of that LPIPS; at a crop of 64 `vgg` costs about forty times `alex`."""
+    perceptual_crops: Count = 2
+    """Crops of a batch that LPIPS scores, at most."""
+    perceptual_every: Count = 1
+    """LPIPS is scored every so many steps, with so many times its weight."""
     ema_decay: Share = 0.998
     """Decay of the averaged weights, which are the ones kept."""
 

@@ -13,6 +13,7 @@ from video_vae.config import Stage
 from video_vae.distributed.ranks import Ranks
 from video_vae.training.checkpoint import optimizer_state, optimizer_tensors
 from video_vae.training.ema import WeightAverage
+from video_vae.training.muon import Muon
 from video_vae.training.schedule import learning_rate
 
 
@@ -25,6 +26,7 @@ class Optimization:
         total: steps of the stage.
         ranks: share the optimizer's state where the stage says so.
         betas: AdamW's decay of the running averages of the gradient and of its square.
+        muon: take orthogonal updates for convolutions, instead of AdamW's.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class Optimization:
         total: int,
         ranks: Ranks,
         betas: tuple[float, float] = (0.9, 0.999),
+        muon: bool = False,
     ) -> None:
         self.parameters = dict(parameters)
         self.stage = stage
         self.total = total
         self.ranks = ranks
         self.betas = betas
+        self.muon = muon
         self.optimizer = self._optimizer()
         self.average = None if stage.ema_decay is None else WeightAverage(self.parameters, stage.ema_decay)
 
@@ -48,8 +52,10 @@ class Optimization:
             "lr": self.stage.learning_rate,
             "betas": self.betas,
             "weight_decay": self.stage.weight_decay,
-            "fused": True,
         }
+        if self.muon:
+            return Muon(self.parameters.values(), **settings)
+        settings["fused"] = True
         if self.stage.shard_optimizer and self.ranks.is_distributed:
             return ZeroRedundancyOptimizer(self.parameters.values(), torch.optim.AdamW, **settings)
         return torch.optim.AdamW(self.parameters.values(), **settings)

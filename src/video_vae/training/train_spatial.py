@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="settings: YAML or JSON file, or JSON text")
     parser.add_argument("--data-path", type=Path, required=True, metavar="CSV", help="table of training clips")
     parser.add_argument("--valid-path", type=Path, metavar="CSV", help="table of held-out clips, for the PSNR only")
+    parser.add_argument("--lpips", type=Path, metavar="DIR", help="weights of LPIPS [as evaluate]")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, diffusers format")
     parser.add_argument("--state", type=Path, metavar="DIR", help="resume states go here [state beside the output]")
 
