@@ -18,7 +18,7 @@ from video_vae.config import parse_config
 from video_vae.errors import UserError
 from video_vae.report.paper_formats import Cell, Table, as_latex, latex_text
 from video_vae.report.paper_tables import paper_tables, write_tables
-from video_vae.report.sections import metrics_table
+from video_vae.report.sections import metrics_table, protocol_names
 from video_vae.report.tables import Results, load_results
 from video_vae.report.terms import METRICS
 
@@ -130,6 +130,14 @@ def test_bold_is_the_best_that_differs_from_all_others(tmp_path: Path) -> None:
     results = scored(tmp_path / "clear", RUN)
     assert "protocol wf-vae, modified: frames 9 instead of 33." in paper_tables(results)["main"].note
     assert ("protocol", "wf-vae, modified: frames 9 instead of 33") in metrics_table(results)["conditions"]
+    results.metrics_text.loc[results.metrics_text["experiment"] == "no_kl", "protocol"] = "davis"
+    assert (
+        protocol_names(results, ["demo", "no_kl"]) == "wf-vae, modified: frames 9 instead of 33 (demo), davis (no_kl)"
+    )
+    assert (
+        "davis" not in paper_tables(results)["main"].note
+        and "davis (no_kl)" in paper_tables(results)["experiments"].note
+    )
     assert bold(results, "main", "psnr") == ["Spatial VAE alone"]
     assert bold(results, "main", "ssim") == []  # all the same
     assert bold(results, "experiments", "psnr") == ["no_kl Stage 3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ MOST = 3
 """Most groups of clips."""
 LEAST_CLIPS = 2
 """Fewest clips of a group that is cut from a range of values."""
+LEAST_SOURCES = 3
+"""Fewest sources of a group for an interval: that of two says nothing but that there are two."""
 MOST_DECIMALS = 6
 FRAMES = "frames"
 
@@ -123,7 +126,8 @@ def _estimate(results: Results, row: Row, metric: str, clips: pd.Index) -> dict[
     if values.empty:
         return dict.fromkeys(("mean", "low", "high"), float("nan"))
     found = estimate(values.to_numpy(dtype=float), clip_sources(results, row, values.index))
-    return {"mean": found.mean, "low": found.low, "high": found.high}
+    known = found.sources >= LEAST_SOURCES
+    return {"mean": found.mean, "low": found.low if known else math.nan, "high": found.high if known else math.nan}
 
 
 def _points(results: Results, rows: Sequence[Row], groups: Mapping[str, pd.Index], metric: str) -> pd.DataFrame:

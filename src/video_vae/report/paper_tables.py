@@ -19,7 +19,7 @@ from video_vae.report import compare
 from video_vae.report.compare import Difference, Row
 from video_vae.report.paper_formats import Cell, Table, as_csv, as_latex, as_markdown
 from video_vae.report.rivals import lossy_rivals
-from video_vae.report.sections import metric_cell
+from video_vae.report.sections import metric_cell, protocol_names
 from video_vae.report.tables import BASELINE, Results
 from video_vae.report.terms import METRICS, Metric, counted, flow_label, stage_label, variant_label
 
@@ -205,8 +205,8 @@ def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) 
         f"{_range(clips)} held-out clips from {_range(sources)} sources",
         f"{windows}, {height}×{width}, {every}, stored without loss",
     ]
-    named = sorted({value for value in results.metrics_text.get("protocol", ()) if value})
-    said += [f"protocol {' and '.join(named)}"] if named else []
+    named = protocol_names(results, dict.fromkeys(row.experiment for row in rows))
+    said += [f"protocol {named}"] if named else []
     said += [f"{name} given as {storage}" for name, storage in lossy_rivals(results).items()]
     said += ["LPIPS with AlexNet v0.1"] if any(metric.key == "lpips" for metric in metrics) else []
     flows = sorted({value for value in results.metrics_text.get("flow", ()) if value})

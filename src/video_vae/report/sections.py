@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def head(results: Results) -> dict[str, Any]:
         ("Held-out clips", _held_out(results)),
         ("Spatial VAE", spatial_name(results)),
     ]
-    if protocol := _column_values(results, "protocol"):
+    if protocol := protocol_names(results, results.experiments):
         facts.append(("Protocol", protocol))
     if flows := flow_names(results):
         facts.append(("Optical flow of FloLPIPS", flows))
@@ -102,6 +102,18 @@ def flow_names(results: Results) -> str:
     return ", ".join(sorted(map(flow_label, found)))
 
 
+def protocol_names(results: Results, experiments: Iterable[str]) -> str:
+    """Name the protocols that runs are scored by, each with its run where they differ; empty where there is none."""
+    table = results.metrics_text
+    if "protocol" not in table:
+        return ""
+    found = {name: set(table.loc[table["experiment"] == name, "protocol"]) - {""} for name in experiments}
+    texts = {name: " and ".join(sorted(values)) for name, values in found.items()}
+    if len(set(texts.values())) < 2:
+        return next(iter(texts.values()), "")
+    return ", ".join(f"{text} ({name})" for name, text in texts.items() if text)
+
+
 def _column_values(results: Results, column: str) -> str:
     if column not in results.metrics_text:
         return ""
@@ -150,8 +162,9 @@ def metrics_table(results: Results) -> dict[str, Any]:
                 "frames": raw.get("frames", ""),
             }
         )
-    conditions = ("protocol", "resolution", "lpips_weights", "spatial_weights", "version")
-    said = [("flow", flow_names(results)), *((n.replace("_", " "), _column_values(results, n)) for n in conditions)]
+    conditions = ("resolution", "lpips_weights", "spatial_weights", "version")
+    said = [("protocol", protocol_names(results, results.experiments)), ("flow", flow_names(results))]
+    said += [(n.replace("_", " "), _column_values(results, n)) for n in conditions]
     return {"metrics": metrics, "rows": rows, "conditions": [(k, v) for k, v in said if v]}
 
 
