@@ -22,7 +22,8 @@ from video_vae.config.types import ProtocolName
 from video_vae.data.benchmark import BENCHMARKS, differs, find_clips, flat, load_benchmark
 from video_vae.data.fit import unfit
 from video_vae.data.split import assign_split
-from video_vae.data.table import Clip, read_csv_rows
+from video_vae.data.table import Clip, read_csv_rows, write_table
+from video_vae.doctor.inputs import missing_inputs
 from video_vae.errors import UserError
 from video_vae.metrics.collect_metrics import Entry, table_of
 from video_vae.metrics.conditions import stated
@@ -99,7 +100,8 @@ def test_clips_that_are_too_short_or_too_small_are_named_with_the_cure() -> None
     said = unfit(config("wf-vae"), held_out)
     assert "shorter than 33 frames: 1 of 3 held-out clips (short: 20)" in said and "small: 144x176" in said
     assert "data.min_frames: 33 and data.min_size: 256" in said and "\n" not in said
-    assert unfit(config("open-sora-report"), [clip("slow", 20)])  # of 30 frames a second: 16 of 24
+    said = unfit(config("open-sora-report"), [clip("fast", 20)])
+    assert "(fast: 16)" in said and "data.min_frames: 21" in said  # at 24 frames per second, and at the clip's 30
     assert not unfit(config("open-sora-report"), [clip("long", 21)])
     assert not unfit(config("wf-vae", reconstruction={"max_frames": 17}), held_out[:2])
     assert not unfit(parse_config({}), held_out)
@@ -115,6 +117,19 @@ def test_the_manifest_refuses_clips_that_do_not_fit_a_protocol(tmp_path: Path, c
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "shorter than 33 frames: 1 of 1 held-out clips" in said and "96x128" in said
     assert not (tmp_path / "data" / "test.csv").exists()
+
+
+def test_a_run_and_a_reconstruction_by_hand_refuse_listed_clips_that_do_not_fit(tmp_path: Path, capsys: Any) -> None:
+    results = tmp_path / "results"
+    table = results / "paper" / "data" / "test.csv"
+    write_table(table, [clip("a", 24)])
+    lines = [line for line in missing_inputs(resolve(config("wf-vae")), results) if "protocol" in line]
+    assert len(lines) == 1 and lines[0].startswith("evaluation.protocol: wf-vae: shorter than 33 frames: 1 of 1")
+    assert not [line for line in missing_inputs(resolve(config("open-sora-report")), results) if "protocol" in line]
+    settings = json.dumps({"evaluation": {"protocol": "wf-vae"}})
+    asked = ["--data-path", str(table), "--ckpt-path", "nowhere", "--save-dir", str(tmp_path / "x")]
+    assert main(["reconstruct", settings, *asked]) != 0
+    assert "evaluation.protocol: wf-vae: shorter than 33 frames: 1 of 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -43,7 +43,9 @@ def unfit(config: Config, held_out: Sequence[Clip]) -> str:
     said, cures = [], []
     if short:
         said.append(f"shorter than {frames} frames: {len(short)} of {len(clips)} held-out clips ({_named(short)})")
-        cures.append(f"data.min_frames: {frames}")
+        own = Sampling.of(config.data)  # what data.min_frames counts with
+        longest = max(own.count(clip) for clip in clips if counts[clip.clip_id] < (frames or 1))
+        cures.append(f"data.min_frames: {frames if own == sampling else longest + 1}")
     if small:
         least = f"{zoom * height:g}x{zoom * width:g}"
         said.append(f"smaller than {least} pixels: {len(small)} of {len(clips)} held-out clips ({_named(small)})")

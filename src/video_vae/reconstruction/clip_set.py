@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from video_vae.config import Config, load_config
+from video_vae.config.protocols import scored_as
 from video_vae.data.content import gone
+from video_vae.data.fit import check_fit
 from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.data.storage import STORAGE
@@ -62,10 +64,11 @@ class Outcome:
 def run(args: argparse.Namespace) -> None:
     """Reconstruct this rank's clips; the first rank lists what all made."""
     started = time.time()
-    config = with_options(load_config(args.config), args)
+    config = with_options(scored_as(load_config(args.config)), args)
     table = [clip for clip in read_table(args.data_path, config.data.columns) if args.images or clip.kind == "video"]
     if not table:
         raise UserError(f"{args.data_path} holds no video; give one that does, or --images for its images")
+    check_fit(config, table)
     wanted = config.reconstruction
     table = list(cut_windows(table, wanted.windows, wanted.max_frames, Sampling.of(config.data)))
     if not 0 <= args.shard < args.shards:
