@@ -54,7 +54,7 @@ class SpatialTraining(Settings):
     perceptual_weight: Weight = 0.0
     """Weight of LPIPS against the mean absolute error; 0 leaves LPIPS out."""
     perceptual_net: Literal["alex", "vgg"] = "vgg"
-    """Backbone of that LPIPS; at a crop of 64 `vgg` costs about forty times `alex`."""
+    """Backbone of that LPIPS; at a crop of 64 `vgg` costs about eighteen times `alex`."""
     perceptual_crops: Count = 2
     """Crops of a batch that LPIPS scores, at most."""
     perceptual_every: Count = 1
