@@ -115,9 +115,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     if stage.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
     apply_options(vae, stage)
-    if stage.precision == "bf16" and not computes_bf16(ranks.device):
-        said = "%s: this processor emulates bf16, many times slower than fp32; set stages.%s.precision: fp32"
-        log.warning(said, name, name)
+    _warn_of_emulation(name, stage, ranks.device)
     task = Task(
         name=name,
         stage=stage,
@@ -137,6 +135,12 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
 def computes_bf16(device: torch.device) -> bool:
     """Tell whether convolutions in bf16 are computed as such: on a CPU without AVX-512 they are emulated."""
     return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _warn_of_emulation(name: str, stage: Stage, device: torch.device) -> None:
+    if stage.precision == "bf16" and not computes_bf16(device):
+        said = "%s: this processor emulates bf16, many times slower than fp32; set stages.%s.precision: fp32"
+        log.warning(said, name, name)
 
 
 def _tables(inputs: Inputs, columns: Columns) -> tuple[list[Clip], list[Clip]]:

@@ -24,6 +24,7 @@ from video_vae.progress import Progress, progress
 from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
 from video_vae.training.background import CheckpointWriter
 from video_vae.training.checkpoint import CheckpointStore, State
+from video_vae.training.counters import Counters
 from video_vae.training.datasets import Ahead, Batch, Source
 from video_vae.training.journal import Journal
 from video_vae.training.memory import out_of_memory_named, peak_memory_gb
@@ -56,24 +57,6 @@ class Task:
     max_failed_share: float
     readers: Readers | None = None
     """Workers that read for `source` and `validator`; None reads in this process."""
-
-
-@dataclass(kw_only=True)
-class Counters:
-    """What a resume restores beside the tensors."""
-
-    step: int = 0
-    """Steps taken."""
-    drawn: int = 0
-    """Clips drawn, over all ranks."""
-    failed: int = 0
-    """Of these, clips that could not be read."""
-    skipped: int = 0
-    """Steps without an update, for a loss or gradient that was not finite."""
-    starts: int = 1
-    """Starts of the training, the resumed ones included."""
-    seconds: float = 0.0
-    """Time trained, over all starts."""
 
 
 class Trainer:
