@@ -57,7 +57,7 @@ def test_rivals_stand_in_the_first_table_after_the_ceiling(built: tuple[Path, st
 def test_what_latents_cost_is_drawn_and_said(built: tuple[Path, str, Results]) -> None:
     folder, page, _ = built
     assert "<h3>Rate and distortion</h3>" in page and (folder / "reports/figures/rate_distortion.svg").is_file()
-    said = "0.1000 at a fixed length of 8 bits per number and 0.0900 entropy-coded (30.00 dB) bits per pixel"
+    said = "at 8 bits per number 0.1000 bits per pixel at a fixed length, 0.0900 entropy-coded (30.00 dB)."
     assert said in page and "reference, not a goal" not in page
 
 

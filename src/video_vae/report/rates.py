@@ -15,7 +15,7 @@ from video_vae.data.windows import clip_and_start
 from video_vae.report.compare import rival_rows
 from video_vae.report.style import colour, drawing, new_figure
 from video_vae.report.tables import COMPARE, Results
-from video_vae.report.terms import METRICS, compact, counted, number, variant_label
+from video_vae.report.terms import METRICS, counted, number, variant_label
 
 RATE = "bits per pixel"
 REFERENCE = (
@@ -115,11 +115,11 @@ def _unquantised(results: Results) -> float | None:
 def _net_text(net: Points) -> str:
     rows = net.curve.sort_values("setting", ascending=False)
     parts = [
-        f"{number(raw, 4)} at a fixed length of {bits:.0f} bits per number and {number(coded, 4)} entropy-coded "
+        f"{bits:.0f} bits per number {number(raw, 4)} {RATE} at a fixed length, {number(coded, 4)} entropy-coded "
         f"({number(psnr)} dB)"
         for bits, raw, coded, psnr in zip(rows["setting"], rows["raw_bpp"], rows["bpp"], rows["psnr"], strict=True)
     ]
-    return f"The latents take {', '.join(parts)} {RATE}."
+    return f"The latents take at {'; at '.join(parts)}."
 
 
 def _codec_text(points: CodecPoints, net: Points | None) -> str:
@@ -179,7 +179,7 @@ def rate_figure(codecs: list[CodecPoints], net: Points | None, unquantised: floa
         if unquantised is not None:
             axes.axhline(unquantised, color=colour("rec"), lw=0.8, ls=(0, (4, 3)))
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(FuncFormatter(compact))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.3g}"))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel("Bits per pixel")
         axes.set_ylabel(f"PSNR, {METRICS['psnr'].unit}")
