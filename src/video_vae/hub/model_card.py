@@ -297,7 +297,7 @@ def _recipe(records: Sequence[Mapping[str, Any]]) -> str:
         names = ("reconstruction", "kl", "identity", *(["perceptual"] if stage["objective"] == "pixels" else []))
         losses = {name: stage[f"{name}_weight"] for name in names}
         said = ", ".join(f"{name} {weight:g}" for name, weight in losses.items() if weight)
-        frames = "{} to {}".format(*stage["frames"])
+        frames = " to ".join(dict.fromkeys(map(str, stage["frames"])))  # one number where both ends are the same
         machine = ", ".join(record["hardware"]["gpus"]) or record["hardware"]["processor"]
         seconds = f"{record.get('trained_seconds', record['seconds']):.0f} s on {record['world_size']} x {machine}"
         rows.append(
