@@ -155,17 +155,23 @@ def test_a_dry_run_of_a_fresh_project_fits_a_screen(made: Path) -> None:
     assert "reason: " in long.stdout + long.stderr
 
 
-def test_a_command_of_the_users_choice_is_called_at_the_end(own_copy: Checkout) -> None:
+def test_the_end_names_the_report_and_calls_a_command_of_the_users_choice(
+    own_copy: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MAKELEVEL", raising=False)  # make says it itself
     said = own_copy.folder / "said"
     run = ["--configfile", "config/demo.yaml", "--config", 'report={"title": "Other"}']
     assert own_copy.snakemake("-n", *run, VIDEO_VAE_NOTIFY='echo "$1,$2,$3" >> said').returncode == 0
     assert not said.exists()
-    assert own_copy.snakemake(*run, VIDEO_VAE_NOTIFY='echo "$1,$2,$3" >> said').returncode == 0
+    done = own_copy.snakemake(*run, VIDEO_VAE_NOTIFY='echo "$1,$2,$3" >> said')
+    assert done.returncode == 0
+    assert f"The report: {own_copy.folder / 'reports/report.html'}\n" in done.stdout + done.stderr
     assert said.read_text(encoding="utf-8") == "finished,config/demo.yaml,reports/report.html\n"
     main = own_copy.folder / "src/video_vae/__main__.py"
     main.write_text("raise SystemExit('broken')\n", encoding="utf-8")
     again = own_copy.snakemake(
         "-R", "make_report", *run, VIDEO_VAE_NOTIFY='echo "$1" >> said; echo no mail >&2; exit 3'
     )
+    assert "The report:" not in again.stdout + again.stderr
     assert again.returncode == 1 and "VIDEO_VAE_NOTIFY ended with status 3: no mail" in again.stdout + again.stderr
     assert said.read_text(encoding="utf-8").splitlines()[1:] == ["failed"]
