@@ -13,7 +13,7 @@ import pytest
 from report_material import build_report, make_results
 from video_vae.config import parse_config
 from video_vae.metrics.intervals import MIN_SOURCES
-from video_vae.report.answer import answer, why_no_gain
+from video_vae.report.answer import answer, unproven_stages, why_no_gain
 from video_vae.report.compare import Row, differences, experiment_pairs, paired_difference, rule_text
 from video_vae.report.tables import Results, load_results
 from video_vae.report.terms import METRICS
@@ -113,6 +113,32 @@ def test_stages_that_an_experiment_shares_are_not_compared(tmp_path: Path) -> No
     page = build_report(config, tmp_path / "results", tmp_path / "report.html")
     section = page[page.index('id="experiments"') : page.index('id="standing"')]
     assert "too few sources" in section and "correction for the 5 comparisons of this table" in section
+
+
+def test_stages_without_a_verdict_are_named_in_what_they_are_for(tmp_path: Path) -> None:
+    config = make_results(tmp_path / "results", clips=2, frames=4)
+    results = load_results(parse_config(config), tmp_path / "results")
+    text = unproven_stages(results) or ""
+    assert "Stage 2 less stage 1, PSNR " in text and "Stage 3 less stage 2, LPIPS " in text
+    assert text.count("too few sources") == 2
+    clear = {"stage1": 20.0, "stage2": 21.0, "stage3": 21.0}
+    rows = [
+        {
+            "experiment": "demo",
+            "stage": stage,
+            "variant": "rec",
+            "clip_id": f"{clip}",
+            "psnr": psnr + clip,
+            "lpips": 0.4,
+        }
+        for stage, psnr in clear.items()
+        for clip in range(MIN_SOURCES)
+    ]
+    text = unproven_stages(replace(results, clips=pd.DataFrame(rows))) or ""
+    assert "Stage 2" not in text and "Stage 3 less stage 2, LPIPS " in text
+    assert text.endswith("no significant difference.")
+    better = pd.DataFrame(rows).assign(lpips=lambda table: np.where(table["stage"] == "stage3", 0.3, 0.4))
+    assert unproven_stages(replace(results, clips=better)) is None
 
 
 def test_a_short_training_whose_stages_hardly_differ_says_why(tmp_path: Path) -> None:

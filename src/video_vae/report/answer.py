@@ -5,9 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from video_vae.config import Config
+from video_vae.config import Config, Stage
 from video_vae.metrics.intervals import MIN_SOURCES
-from video_vae.report.compare import TOO_FEW, Difference, Row, differences, rival_rows, source_count
+from video_vae.report.compare import (
+    TOO_FEW,
+    Difference,
+    Row,
+    clip_values,
+    corrected,
+    differences,
+    paired_difference,
+    rival_rows,
+    source_count,
+    stage_pairs,
+    written_difference,
+)
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, counted, number, stage_label
 
@@ -103,3 +115,32 @@ def why_no_gain(results: Results) -> str | None:
         f"{stage_label(stages[-1])}): they took {sum(steps):,} optimizer steps in all, the paper's {usual:,}, so the "
         f"temporal net is still close to its start, {started}. To let it learn, raise stages.*.steps in the config."
     )
+
+
+def unproven_stages(results: Results) -> str | None:
+    """Name the stages without a verdict against the one before in what they are for; None where each has one.
+
+    That is LPIPS for a stage that trains with it, where it was scored, else PSNR.
+    """
+    pairs = [(first, second, _purpose(results, first)) for first, second in stage_pairs(results)]
+    made = [paired_difference(results, first, second, metric) for first, second, metric in pairs]
+    unsure = [
+        _unproven(found)
+        for found in corrected([found for found in made if found is not None])
+        if found.verdict not in ("better", "worse")
+    ]
+    return f"No verdict on what a stage added, in what it is for: {'; '.join(unsure)}." if unsure else None
+
+
+def _purpose(results: Results, row: Row) -> str:
+    stage: Stage | None = getattr(results.config.stages, row.stage, None)
+    trains_with_lpips = stage is not None and stage.objective == "pixels" and stage.perceptual_weight > 0
+    return "lpips" if trains_with_lpips and not clip_values(results, row, "lpips").isna().all() else "psnr"
+
+
+def _unproven(found: Difference) -> str:
+    written, metric = written_difference(found), METRICS[found.metric]
+    interval = f" ({written['gap_interval']})" if written["gap_interval"] else ""
+    size = f"{written['gap']} {metric.unit}".strip()
+    before = stage_label(found.second.stage).lower()
+    return f"{stage_label(found.first.stage)} less {before}, {metric.label} {size}{interval}, {found.verdict}"

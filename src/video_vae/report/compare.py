@@ -125,9 +125,14 @@ def main_pairs(results: Results) -> list[tuple[Row, Row]]:
     pairs = [(rec, Row(experiment=experiment, stage=final, variant="spatial"))]
     pairs += [(rec, row) for row in (*quantised_rows(results), *rival_rows(results))]
     pairs += [(rec, Row(experiment=experiment, stage=BASELINE, variant=variant)) for variant in BASELINE_VARIANTS]
+    return pairs + stage_pairs(results)
+
+
+def stage_pairs(results: Results) -> list[tuple[Row, Row]]:
+    """List the base run's scored stages, each with the one before."""
+    experiment = results.experiments[0]
     stages = [stage for stage in SCORED if not clip_values(results, _rec(experiment, stage), "psnr").empty]
-    pairs += [(_rec(experiment, b), _rec(experiment, a)) for a, b in itertools.pairwise(stages)]
-    return pairs
+    return [(_rec(experiment, b), _rec(experiment, a)) for a, b in itertools.pairwise(stages)]
 
 
 def quantised_rows(results: Results) -> list[Row]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from video_vae.config.protocols import scored_as
 from video_vae.progress import progress
 from video_vae.report import compare, figures
-from video_vae.report.answer import answer, why_no_gain
+from video_vae.report.answer import answer, unproven_stages, why_no_gain
 from video_vae.report.compare import Difference, Row
 from video_vae.report.rates import rate_section
 from video_vae.report.style import inline_svg, save_figure
@@ -61,7 +61,7 @@ def head(results: Results) -> dict[str, Any]:
         "title": config.report.title,
         "question": config.report.question,
         "answer": answer(results),
-        "why_no_gain": why_no_gain(results),
+        "notes": [note for note in (why_no_gain(results), unproven_stages(results)) if note],
         "facts": facts,
     }
 
