@@ -90,6 +90,17 @@ def test_states_and_caches_of_other_settings_go_and_those_of_the_config_stay(
     assert clean(capsys) == ["nothing is outdated"]
 
 
+def test_what_a_job_that_was_cut_off_left_goes_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Latents of some clips and no shard, as Ctrl-C leaves them; scores of some clips of a run that is no more."""
+    written(CACHE / ("2" * 16) / ".shard_0.parts" / f"clip.1_f000036.{OLD}", "numbers")
+    written(CACHE / ("2" * 16) / ".shard_0.parts" / "notes.txt", "of others")
+    written(RESULTS / "stage1/metrics/.kept_scores" / f"{OLD}.npz", "numbers")
+    rename_run()
+    clean(capsys)
+    left = {path for path in tree() if "parts/" in path or "kept_scores" in path}
+    assert left == {f"{CACHE.as_posix()}/{'2' * 16}/.shard_0.parts/notes.txt"}
+
+
 def test_prepared_clips_of_other_settings_go(capsys: pytest.CaptureFixture[str]) -> None:
     config = Path("demo.yaml")
     config.write_text(config.read_text(encoding="utf-8").replace("min_size: 16", "min_size: 16\n  prepare: h264"))

@@ -20,9 +20,11 @@ BESIDE = re.compile(
     | stage\d/tensorboard/events\.out\.tfevents\.[^/]+
     | data/files\.jsonl
     | \.shard_\d+\.(safetensors|tar)\.kept
+    | \.shard_\d+\.parts/[^/]+\.[0-9a-f]{16}(\.\w+)?
+    | (.+/)?metrics/\.kept_scores/[0-9a-f]{16}\.npz
     """
 )
-"""What jobs leave in the folder of a run and no record names."""
+"""What jobs leave in the folder of a run or a cache and no record names, those that were cut off included."""
 CLIP_RECORD = {"fingerprint", "row", "bytes"}
 BENCHMARK = "s\th:m:s\t"
 """How Snakemake's benchmark files begin."""
