@@ -37,6 +37,11 @@ class Row:
     lost: list[float] = field(default_factory=list)
     note: str = ""
 
+    def count(self, faults: int) -> None:
+        """Count a trial that went through several faults as so many."""
+        self.tried += faults - 1
+        self.recovered += faults - 1
+
 
 class Ledger:
     """Faults that were tried, in their order."""

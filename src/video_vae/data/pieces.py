@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, look, resized_look
-from video_vae.data.video import read_clip
+from video_vae.data.video import iterate_clip, read_clip
 from video_vae.data.view import View
+
+DECODED_BYTES = 24 << 20
+"""Decoded frames held at once: so little is memory that the process has already, and a window of 4K is 400 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,9 @@ class PixelPiece:
             MediaError: if the file is gone, changed or damaged.
         """
         indices = self.sampling.indices(self.clip)[self.start : self.start + self.length]
-        return look(read_clip(self.clip, indices), self.resolution, self.view)
+        size = max(1, DECODED_BYTES // (3 * self.clip.height * self.clip.width))
+        parts = iterate_clip(self.clip, indices, size)
+        return np.concatenate([look(part, self.resolution, self.view) for part in parts])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,6 @@ It is confined as far as a decoder can be, and ends with the thread that started
 
 from __future__ import annotations
 
-import errno
-import os
 import resource
 import signal
 import socket
@@ -24,6 +22,8 @@ from video_vae.data.readers import Fault, Piece, raw, receive, send
 from video_vae.distributed.parent_death import die_with_parent
 from video_vae.errors import UserError
 
+SPARE = 1 << 25
+"""Bytes without which a worker is out of memory."""
 _ANSWERED_BY_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """A terminal and a scheduler send them to all processes of a job; the parent saves itself and ends this one."""
 
@@ -31,15 +31,24 @@ _ANSWERED_BY_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGU
 def _read(piece: Piece) -> NDArray[Any] | Exception:
     try:
         return np.ascontiguousarray(piece.fetch())
-    except MediaError as error:
-        lacked = os.strerror(errno.ENOMEM) in error.detail
-        return Fault(f"the decoder lacked memory: {error.detail}") if lacked else error
-    except UserError as error:
-        return error
-    except MemoryError:
-        return Fault("the decoder takes more memory than it may")
-    except Exception as error:  # whatever a decoder raises on a broken file, the file is at fault
+    except Exception as error:
+        if _lacked_memory(error):
+            return Fault("the decoder takes more memory than it may")
+        if isinstance(error, MediaError | UserError):
+            return error
+        # Whatever a decoder raises on a broken file, the file is at fault.
         return MediaError("unreadable", f"{type(error).__name__}: {error}")
+
+
+def _lacked_memory(error: Exception) -> bool:
+    """Tell whether the process is at fault and not the file; each library says so in its own way, or not at all."""
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return True
+    try:
+        bytearray(SPARE)
+    except MemoryError:
+        return True
+    return False
 
 
 def confine(memory: int) -> None:

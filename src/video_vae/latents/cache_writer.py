@@ -20,6 +20,7 @@ from video_vae.config import Config, load_config
 from video_vae.data.content import raise_if_source_missing
 from video_vae.data.identity import is_content_id
 from video_vae.data.kept import keep
+from video_vae.data.prefetch import prefetched
 from video_vae.data.probed import FORMAT as PROBED_FORMAT
 from video_vae.data.sampling import Sampling
 from video_vae.data.sharding import content_of, shard_clips
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 
 DECODE_FRAMES = 32
 """Frames decoded at once: bounds the memory of long clips."""
+AHEAD = 2
+"""Pieces of so many frames, already resized, that a thread decodes while the net encodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +83,15 @@ class _Encoder:
         Raises:
             MediaError: if a frame cannot be decoded, or its moments do not fit the number format.
         """
+        for view, frames in prefetched(self._pieces(clip, views), AHEAD):
+            yield from ((view, moments) for moments in self._moments(frames, self.size(clip, view)))
+
+    def _pieces(self, clip: Clip, views: Sequence[View | None]) -> Iterator[tuple[View | None, Frames]]:
         for decoded in iterate_clip(clip, self.sampling.indices(clip), DECODE_FRAMES):
             for view in views:
-                yield from ((view, moments) for moments in self._moments(decoded, view, self.size(clip, view)))
+                yield view, self._seen(decoded, view)
 
-    def _moments(self, decoded: Frames, view: View | None, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        frames = self._seen(decoded, view)
+    def _moments(self, frames: Frames, size: tuple[int, int]) -> Iterator[np.ndarray]:
         if frames.shape[1:3] != size:
             raise MediaError("unreadable", f"frames of {frames.shape[1:3]} where the table says {size}")
         pixels = to_tensor(frames).transpose(0, 1)

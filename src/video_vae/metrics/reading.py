@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from video_vae.data.frame_folders import EXACT_SUFFIXES, frame_files, read_frame_files
+from video_vae.data.prefetch import prefetched
 from video_vae.data.storage import COPIED, LOSSLESS_SUFFIX, STORAGE, iter_lossless, lossless_info
 from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.transform import Frames, resize_crop
@@ -123,12 +124,12 @@ def _open_frames(folder: Path) -> Source:
 
 
 def read_chunks(source: Source, view: View, size: int) -> Iterator[Frames]:
-    """Read the frames that are scored in chunks of `size`: uint8 (t,h,w,3).
+    """Read the frames that are scored in chunks of `size`, one ahead in a thread: uint8 (t,h,w,3).
 
     Raises:
         MediaError, UserError: if the file is damaged or too small for the crop.
     """
-    return _regroup((view.cut(frames) for frames in _selected(source, view)), size)
+    return prefetched(_regroup((view.cut(frames) for frames in _selected(source, view)), size), 1)
 
 
 def _selected(source: Source, view: View) -> Iterator[Frames]:

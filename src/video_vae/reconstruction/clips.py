@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from video_vae.data.prefetch import prefetched
 from video_vae.data.sampling import Sampling
 from video_vae.data.storage import STORAGE, LosslessWriter, PreviewWriter
 from video_vae.data.table import Clip
@@ -126,9 +127,10 @@ class ClipReconstructor:
         return resize_crop(read_clip(clip, self.sampling.indices(clip)[:count]), self.resolution, self.zoom)
 
     def _pieces(self, clip: Clip) -> Iterator[Frames]:
+        """Decode a clip, a piece ahead of the net."""
         indices = self.sampling.indices(clip)[: self.max_frames]
-        for frames in iterate_clip(clip, indices, piece_frames(self.resolution)):
-            yield resize_crop(frames, self.resolution, self.zoom)
+        decoded = iterate_clip(clip, indices, piece_frames(self.resolution))
+        return prefetched((resize_crop(frames, self.resolution, self.zoom) for frames in decoded), 1)
 
     def _fps(self, clip: Clip) -> float:
         return self.sampling.rate(clip.fps or IMAGE_FPS) if clip.kind == "video" else IMAGE_FPS
