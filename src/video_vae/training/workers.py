@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from video_vae.config import Stage
 from video_vae.data.readers import LIMIT_SECONDS, Readers
 from video_vae.distributed.cores import cores_of_rank
@@ -17,7 +19,11 @@ TRIES_IN_TIME = 5
 def started_readers(stage: Stage, ranks: Ranks) -> Readers | None:
     """Return the workers of a stage, none of which runs yet; None where the rank reads by itself."""
     count = automatic(ranks.device.type) if stage.workers == "auto" else stage.workers
-    return Readers(count, seconds=min(LIMIT_SECONDS, timeout_seconds() / TRIES_IN_TIME)) if count else None
+    if not count:
+        return None
+    if ranks.device.type == "cuda":  # the workers have the cores; many threads receive what they read
+        torch.set_num_threads(1)
+    return Readers(count, seconds=min(LIMIT_SECONDS, timeout_seconds() / TRIES_IN_TIME))
 
 
 def automatic(device: str) -> int:
