@@ -9,16 +9,17 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conftest import Reference
-from fault_material import STEPS, Job, Ledger, assert_same, children, command, wait_for_step
+from faults.conftest import Reference
+from faults.fault_material import STEPS, Job, Ledger, assert_same, children, command, wait_for_step
 from training_material import hash_sources, log_lines, make_data, options, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Every step draws videos, so that one that vanishes is soon drawn.
-SETTINGS = {"steps": STEPS, "checkpoint_every": 2, "validate_every": STEPS, "image_share": 0.0}
+SETTINGS: dict[str, Any] = {"steps": STEPS, "checkpoint_every": 2, "validate_every": STEPS, "image_share": 0.0}
 TRAININGS, MOMENTS = 5, 4
 APART = STEPS // MOMENTS
 """Steps between two faults: the second must not hit the window of the first, which would then be given up."""
