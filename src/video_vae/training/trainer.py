@@ -34,7 +34,7 @@ from video_vae.training.plan import StagePlan, epochs_of
 from video_vae.training.profiling import Profiler
 from video_vae.training.step import Draws, StageLoss
 from video_vae.training.timing import Stopwatch
-from video_vae.training.validation import Validator, slow_line
+from video_vae.training.validation import Interrupted, Validator, slow_line
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,9 @@ class Trainer:
             stack.callback(ahead.close)
             stack.callback(self._writer.close)
             bar = self._bar(stack)
-            self._validate()
+            status = self._validate()
+            if status is not None:
+                return status
             self._clock.read()
             for batch in ahead:
                 status = self._advance(batch, bar)
@@ -158,11 +160,11 @@ class Trainer:
             bar.update()
         self._step_seconds = time.monotonic() - began
         self.counters.seconds += self._step_seconds
-        status = None if last else self._status(agreed)
+        status = None if last else self._status(agreed.flags)
         if batch.step % self.stage.checkpoint_every == 0 or last or status is not None or CHECKPOINT in agreed.flags:
             self.save(wait=last or status is not None)
         if status is None:
-            self._validate()
+            status = self._validate()
         if last or status is not None:
             self.profiler.close(batch.step)
         self._clock.read()
@@ -244,11 +246,15 @@ class Trainer:
         return flags
 
     @staticmethod
-    def _status(agreed: Agreed) -> int | None:
+    def _status(flags: frozenset[str]) -> int | None:
         for number, name in SIGNAL_FLAGS.items():
-            if name in agreed.flags:
+            if name in flags:
                 return 128 + number
-        return TIME_UP_STATUS if TIME_UP in agreed.flags else None
+        return TIME_UP_STATUS if TIME_UP in flags else None
+
+    def _signals(self) -> frozenset[str]:
+        """Return what this rank is asked to stop by; not that the time is up, so that each start takes a step."""
+        return frozenset(name for number, name in SIGNAL_FLAGS.items() if self._stop.signal == number)
 
     def _report_failures(self, batch: Batch, agreed: Agreed) -> None:
         if not agreed.failed:
@@ -294,8 +300,7 @@ class Trainer:
 
     def _give_up(self, text: str) -> None:
         """Save the state before this step and end on all ranks; the first one says why."""
-        if self.ranks.broadcast(not self._writer.holds(self.counters.step)):
-            self.save()
+        self._keep()
         if self.ranks.is_main:
             raise UserError(text)
         raise SystemExit(2)
@@ -337,6 +342,11 @@ class Trainer:
         self._save_seconds = waited + self._writer.seconds
         self.journal.write("checkpoint", self.counters.step, seconds=waited)
 
+    def _keep(self) -> None:
+        """See to it that the state as it is lies on the disk; called by all ranks."""
+        if self.ranks.broadcast(not self._writer.holds(self.counters.step)):
+            self.save()
+
     def _resume(self) -> None:
         state = self.store.newest() if self.ranks.is_main else None
         step = self.ranks.broadcast(None if state is None else state.step)
@@ -356,14 +366,21 @@ class Trainer:
     def _epochs(self, steps: int) -> float:
         return epochs_of(self.stage, steps, self.task.plan.num_clips)
 
-    def _validate(self) -> None:
-        """Validate where it is due after the steps taken so far."""
+    def _validate(self) -> int | None:
+        """Validate where it is due after the steps taken so far; return the exit status where the training is to stop.
+
+        A validation that is interrupted is taken when the training goes on.
+        """
         step, ends = self.counters.step, (0, self.task.steps)
         if self.task.validator is None or (step % self.stage.validate_every and step not in ends):
-            return
+            return None
         average, began = self.optimization.average, time.monotonic()
-        with nullcontext() if average is None else average.applied():
-            self.validated = self.task.validator.run(with_pixels=step in ends)
+        try:
+            with nullcontext() if average is None else average.applied():
+                self.validated = self.task.validator.run(step in ends, self._signals)
+        except Interrupted as interrupted:
+            self._keep()
+            return self._status(interrupted.flags)
         seconds = time.monotonic() - began
         seen = self.task.validator.seen()
         self.journal.write("valid", step, **self.validated, seconds=seconds, windows=seen)
@@ -373,11 +390,9 @@ class Trainer:
             self._reported.add(slow_line.__name__)
             log.info("%s: %s", self.task.name, slow)
         if self.validated:
-            log.info("%s, step %d, held-out clips: %s", self.task.name, step, _listing(self.validated))
-
-
-def _listing(figures: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in self.validated.items())
+            log.info("%s, step %d, held-out clips: %s", self.task.name, step, figures)
+        return None
 
 
 def _last(batch: Batch) -> str:

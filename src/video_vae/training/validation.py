@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -35,6 +35,14 @@ SHOWN = 4
 """Windows that pictures are made of."""
 SCORED = 4
 """Most frames of a window that LPIPS scores, evenly spread."""
+
+
+class Interrupted(Exception):
+    """A rank was asked to stop during a validation, which all ranks leave; `flags` are the same on all of them."""
+
+    def __init__(self, flags: frozenset[str]) -> None:
+        super().__init__(", ".join(sorted(flags)))
+        self.flags = flags
 
 
 def windows(source: Source, shortest: int, longest: int, most: int) -> list[Window]:
@@ -99,16 +107,33 @@ class Validator:
         return {"count": len(lengths), "shortest": min(lengths, default=0), "longest": max(lengths, default=0)}
 
     @torch.no_grad()
-    def run(self, with_pixels: bool) -> dict[str, float]:
-        """Return the mean of each figure over the clips that have it; empty where there are no clips."""
+    def run(self, with_pixels: bool, asked: Callable[[], frozenset[str]] = frozenset) -> dict[str, float]:
+        """Return the mean of each figure over the clips that have it; empty where there are no clips.
+
+        Args:
+            with_pixels: score the whole pipeline and the spatial VAE alone, too.
+            asked: what this rank is asked to stop by; looked at before each window.
+
+        Raises:
+            Interrupted: on all ranks, if one was asked to stop; a validation may take longer than a scheduler waits.
+        """
         self.shown.clear()
         windows = self.chosen[self.ranks.rank :: self.ranks.world_size]
         read: Iterable[_Read] = mapped(partial(self._read, with_pixels=with_pixels), windows, self.threads)
         if self.ranks.is_main:
             read = progress(read, total=len(windows), desc="validate", unit="clips", brief=True)
-        own = [self._score(length, data, frames, with_pixels) for length, data, frames in read]
+        own: list[dict[str, float]] = []
+        flags = asked()
+        for length, data, frames in () if flags else read:
+            own.append(self._score(length, data, frames, with_pixels))
+            flags = asked()
+            if flags:
+                break
+        parts = self.ranks.gather((own, flags))
+        if flags := frozenset().union(*(part[1] for part in parts)):
+            raise Interrupted(flags)
         gathered: dict[str, list[float]] = defaultdict(list)
-        for figures in (figures for part in self.ranks.gather(own) for figures in part):
+        for figures in (figures for part in parts for figures in part[0]):
             for name, value in figures.items():
                 gathered[name].append(value)
         return {name: sum(values) / len(values) for name, values in sorted(gathered.items())}
