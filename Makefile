@@ -36,11 +36,12 @@ help:
 env:
 	@envs/setup.sh
 
-# Clips of your own are a run of their own, so that nothing of it mixes with the demo's.
+# Clips of your own are a run of their own, so that nothing of it mixes with the demo's. The demo's nets gain little by a
+# second thread, so jobs of one thread run beside each other; its numbers then do not depend on the number of cores.
 demo: env
 	@mkdir -p logs
 	@$(PYTHON_BIN)/python workflow/scripts/own_clips.py > logs/own_clips.yaml
-	@$(PYTHON_BIN)/snakemake --configfile config/demo.yaml logs/own_clips.yaml -- $(TARGETS)
+	@$(PYTHON_BIN)/snakemake --max-threads 1 --configfile config/demo.yaml logs/own_clips.yaml -- $(TARGETS)
 	@echo "The report: $(CURDIR)/reports/report.html"
 
 # A config of your own: make offline CONFIG=my.yaml; with the jobs' conda environments: SDM=conda.
