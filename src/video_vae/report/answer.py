@@ -113,7 +113,8 @@ def why_no_gain(results: Results) -> str | None:
     return (
         f"The stages hardly differ yet ({number(float(last - first), signed=True)} dB from {stage_label(stages[0])} to "
         f"{stage_label(stages[-1])}): they took {sum(steps):,} optimizer steps in all, the paper's {usual:,}, so the "
-        f"temporal net is still close to its start, {started}. To let it learn, raise stages.*.steps in the config."
+        f"temporal net is still close to its start, {started}. To let it learn, raise stages.*.steps, "
+        "and give it more clips to train on."
     )
 
 
