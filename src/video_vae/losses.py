@@ -1,4 +1,4 @@
-"""Reconstruction, KL, identity and perceptual losses, with the reductions of the published training.
+"""Reconstruction, KL, identity, perceptual and adversarial losses, with the reductions of the published training.
 
 All losses are computed in float32, whatever the autocast. The reference sums the reconstruction loss over the elements
 of a frame and averages over frames and clips, so that its gradient is large and the KL weight of 1e-6 small; clipping
@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from video_vae.config import AdversarialLoss
 from video_vae.metrics.lpips import LPIPS, load_lpips
+from video_vae.models.blocks import at_least_fp32
 
 
 class Posterior(Protocol):
@@ -68,6 +71,35 @@ def perceptual_nll(distances: Tensor, frame_elements: int) -> Tensor:
     distances may belong to a random part of the frames: the mean stays an unbiased estimate of the full one.
     """
     return distances.float().mean() * frame_elements
+
+
+def generator_loss(logits: Tensor, kind: AdversarialLoss) -> Tensor:
+    """Return what a reconstruction is to lower so that it looks real, a mean over each clip's patches, (B,).
+
+    `hinge`: -logits (Lim and Ye 2017). `non_saturating`: -log sigmoid(logits) (Goodfellow et al. 2014, section 3).
+
+    Args:
+        logits: of reconstructions, (B,1,T,H,W).
+        kind: of the loss.
+    """
+    found = at_least_fp32(logits)
+    return (-found if kind == "hinge" else F.softplus(-found)).flatten(1).mean(dim=1)
+
+
+def discriminator_loss(logits: Tensor, real: bool, kind: AdversarialLoss) -> Tensor:
+    """Return a discriminator's loss on one kind of clips, a mean over each clip's patches, (B,).
+
+    `hinge`: max(0, 1 - logits) where the clips are real, max(0, 1 + logits) where they are not. `non_saturating`: the
+    cross entropy, -log sigmoid(logits) and -log sigmoid(-logits). Its whole loss is the mean of that on real clips and
+    that on reconstructions.
+
+    Args:
+        logits: of clips that are all real or all reconstructed, (B,1,T,H,W).
+        real: the clips are real.
+        kind: of the loss.
+    """
+    found = at_least_fp32(logits) if real else -at_least_fp32(logits)
+    return (F.relu(1.0 - found) if kind == "hinge" else F.softplus(-found)).flatten(1).mean(dim=1)
 
 
 class PerceptualLoss(nn.Module):

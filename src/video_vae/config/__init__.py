@@ -6,12 +6,13 @@ from video_vae.config.results import Evaluation, Reconstruction, Report
 from video_vae.config.rivals import Codec
 from video_vae.config.schema import Config, load_config, load_merged, parse_config
 from video_vae.config.stages import Stage, Stages
-from video_vae.config.types import SCORED, STAGES, START, Checked, Metric, Scored, Settings, StageName
+from video_vae.config.types import SCORED, STAGES, START, AdversarialLoss, Checked, Metric, Scored, Settings, StageName
 
 __all__ = [
     "SCORED",
     "STAGES",
     "START",
+    "AdversarialLoss",
     "Checked",
     "Codec",
     "Columns",

@@ -20,6 +20,7 @@ OPTIONAL_METRICS: tuple[Metric, ...] = ("lpips_vgg", "vmaf", "warping_error", "t
 FLOW_METRICS: tuple[Metric, ...] = ("flolpips", "warping_error", "tof")
 """Metrics that optical flow is part of: numbers with different flows cannot be compared."""
 ProtocolName = Literal["open-sora-report", "wf-vae", "vidtok-mcl-jcv", "davis", "tokenbench"]
+AdversarialLoss = Literal["hinge", "non_saturating"]
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 START: Literal["start"] = "start"
 """The weights that nothing was trained of yet: `model.pretrained`, or a fresh net."""
