@@ -11,7 +11,8 @@ import pytest
 from clips import decode_in_order
 from faults.bad_media import Odd, make_corpus
 from reading import run_first
-from video_vae.data.probing import LIMIT_MEMORY, Outcome, probe_files
+from video_vae.data.probing import Outcome, probe_files
+from video_vae.data.readers import LIMIT_MEMORY
 from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.video import MediaError, read_frames, read_image
 
@@ -87,7 +88,7 @@ def test_a_decoder_that_takes_all_memory_costs_one_file(tmp_path: Path, monkeypa
         "from video_vae.data import video\n"
         "look = video.probe\n"
         "def probe(path):\n"
-        f"    bytearray({LIMIT_MEMORY}) if 'greedy' in path else None\n"
+        f"    bytearray({LIMIT_MEMORY + (1 << 26)}) if 'greedy' in path else None\n"
         "    return look(path)\n"
         "video.probe = probe\n"
     )

@@ -50,7 +50,7 @@ def readers() -> Iterator[Readers]:
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    {"crash": r"crashed \(SIGSEGV\)", "hang": "no answer .* within 3 s", "memory": "more memory than it may"}.items(),
+    {"crash": r"crashed \(SIGSEGV\)", "hang": "no answer .* within 3 s", "memory": "takes more than 0.25 GiB"}.items(),
 )
 def test_a_piece_that_costs_its_worker_is_tried_in_another_one_and_then_given_up(
     readers: Readers, tmp_path: Path, what: str, said: str

@@ -33,7 +33,7 @@ def damage(path: Path, frame: int) -> Path:
     ("name", "codec", "options"),
     [
         ("a.mp4", "libx264", {"g": "15", "bf": "0"}),
-        ("a.mkv", "mpeg2video", {"g": "15", "bf": "0"}),
+        ("a.mkv", "mpeg2video", {"g": "15", "bf": "0", "threads": "2"}),  # one slice each
         ("a.mp4", "mpeg4", {"g": "15"}),
         ("a.mkv", "ffv1", {"level": "3", "g": "15", "slicecrc": "1"}),
     ],

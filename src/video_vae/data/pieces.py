@@ -1,7 +1,8 @@
-"""What is to be read of a clip, in this process or in a worker: it holds all that is needed, and can be pickled."""
+"""Frames that are to be read of a clip, in this process or in a worker of `readers`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,32 +18,43 @@ DECODED_BYTES = 24 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelPiece:
-    """Frames of a clip as the model sees them, decoded on demand."""
+class ClipPiece(ABC):
+    """Frames of a clip as the model sees them."""
 
     clip: Clip
-    sampling: Sampling
-    """Which frames the model sees."""
+    """The clip, or what was prepared of it."""
     start: int
-    """First of them."""
+    """First of the frames that the model sees."""
     length: int
     """Number of frames."""
     resolution: tuple[int, int]
     """Height and width, in pixels."""
-    view: View
-    """Which part of the frames."""
 
     @property
     def path(self) -> str:
         """The file that is read."""
         return self.clip.path
 
+    @abstractmethod
     def fetch(self) -> Frames:
         """Decode them: uint8 (T,h,w,3).
 
         Raises:
             MediaError: if the file is gone, changed or damaged.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelPiece(ClipPiece):
+    """Frames of the clip itself."""
+
+    sampling: Sampling
+    """Which frames the model sees."""
+    view: View
+    """Which part of the frames."""
+
+    def fetch(self) -> Frames:
+        """Decode and resize them, a few at a time."""
         indices = self.sampling.indices(self.clip)[self.start : self.start + self.length]
         size = max(1, DECODED_BYTES // (3 * self.clip.height * self.clip.width))
         parts = iterate_clip(self.clip, indices, size)
@@ -50,33 +62,16 @@ class PixelPiece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedPiece:
-    """Frames of a clip as they were prepared."""
+class PreparedPiece(ClipPiece):
+    """Frames as they were prepared."""
 
-    clip: Clip
-    """The prepared one."""
-    start: int
-    """First frame."""
-    length: int
-    """Number of frames."""
-    resolution: tuple[int, int]
-    """Height and width, in pixels."""
     shape: tuple[int, int] | None
-    """Height and width of the clip that it was made of, where its whole frames were kept."""
+    """Height and width of the clip that they were made of, where whole frames were kept."""
     view: View | None
     """Which part of the frames; None for the centre."""
 
-    @property
-    def path(self) -> str:
-        """The file that is read."""
-        return self.clip.path
-
     def fetch(self) -> Frames:
-        """Decode them: uint8 (T,h,w,3).
-
-        Raises:
-            MediaError: if the file is gone, changed or damaged.
-        """
+        """Decode them, and cut the view out of whole frames."""
         frames = read_clip(self.clip, range(self.start, self.start + self.length))
         if self.shape is not None and self.view is not None:
             return resized_look(frames, self.shape, self.resolution, self.view)

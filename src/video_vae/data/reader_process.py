@@ -1,10 +1,13 @@
-"""The worker that `readers` starts: pieces of clips in, arrays out, through a socket.
+"""The worker that `readers` starts: pieces in, what they read out, through a socket.
 
 It is confined as far as a decoder can be, and ends with the thread that started it.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
 import resource
 import signal
 import socket
@@ -15,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from video_vae.data.content import MediaError
-from video_vae.data.readers import Fault, Piece, raw, receive, send
+from video_vae.data.readers import ERRORS, Fault, Piece, raw, receive, send
 from video_vae.distributed.parent_death import die_with_parent
 from video_vae.errors import UserError
 
@@ -28,12 +30,13 @@ _ANSWERED_BY_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGU
 """A terminal and a scheduler send them to all processes of a job; the parent saves itself and ends this one."""
 
 
-def _read(piece: Piece) -> NDArray[Any] | Exception:
+def _read(piece: Piece[Any], memory: int) -> Any:
+    """Return what a piece reads, or the error to answer; `memory` is what it may take, in bytes."""
     try:
-        return np.ascontiguousarray(piece.fetch())
+        return piece.fetch()
     except Exception as error:
         if _lacked_memory(error):
-            return Fault("the decoder takes more memory than it may")
+            return Fault(f"decoding it takes more than {memory / (1 << 30):g} GiB of memory")
         if isinstance(error, MediaError | UserError):
             return error
         # Whatever a decoder raises on a broken file, the file is at fault.
@@ -65,16 +68,23 @@ def confine(memory: int) -> None:
             resource.setrlimit(kind, (most, most))
 
 
-def serve(connection: socket.socket) -> None:
+def serve(connection: socket.socket, memory: int) -> None:
     """Answer pieces until the parent is gone."""
-    send(connection, "started")
+    send(connection, b"started")
     while True:
-        answer = _read(receive(connection))
-        if isinstance(answer, Exception):
-            send(connection, answer)
+        result = _read(pickle.loads(receive(connection)), memory)  # noqa: S301 (of the parent)
+        if isinstance(result, Exception):
+            kind = next(name for name, error in ERRORS.items() if isinstance(result, error))
+            _send_json(connection, {"error": kind, "args": result.args})
+        elif isinstance(result, np.ndarray):
+            _send_json(connection, {"shape": result.shape, "dtype": result.dtype.str})
+            connection.sendall(raw(np.ascontiguousarray(result)))
         else:
-            send(connection, (answer.shape, answer.dtype))
-            connection.sendall(raw(answer))
+            _send_json(connection, {"value": result})
+
+
+def _send_json(connection: socket.socket, answer: dict[str, Any]) -> None:
+    send(connection, json.dumps(answer).encode())
 
 
 def main(descriptor: str, parent: str, memory: str, module: str) -> None:
@@ -84,8 +94,9 @@ def main(descriptor: str, parent: str, memory: str, module: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     import_module(module)
     confine(int(memory))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what decoders say of odd files is nobody's
     with suppress(OSError), socket.socket(fileno=int(descriptor)) as connection:
-        serve(connection)
+        serve(connection, int(memory))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Read pieces of clips in processes of their own: a decoder that crashes, hangs or takes too much memory costs a clip.
+"""Decode in processes of their own: a decoder that crashes, hangs or takes too much memory costs a file, not the run.
 
 A worker (`video_vae.data.reader_process`) has a connection of its own and shares nothing with the others or with the
 process that asks it: no lock, no queue, no GPU. So it can be killed at any moment, which is what happens to one that
 does not answer in time. What it read is lost with it, and read again by the worker that takes its place.
+
+Requests are pickled. Answers are JSON, then the bytes of an array where there is one: a decoder sends data only.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -20,7 +23,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,30 +35,33 @@ from video_vae.errors import UserError
 log = logging.getLogger(__name__)
 
 LIMIT_SECONDS = 60.0
-"""Time that a piece may take, plus a second for every `LIMIT_BYTES` of its file: it may be hashed, or indexed."""
-LIMIT_BYTES = 20e6
+"""Time that a piece may take, and as much again for every `LIMIT_BYTES` of its file: it may be hashed, or indexed."""
+LIMIT_BYTES = 1.2e9
 LIMIT_MEMORY = 4 << 30
 """What a worker may take for a piece, in bytes, over what it takes for itself."""
 START_SECONDS = 300.0
 """Time that a worker may take to start: a busy disk is slow to give the libraries."""
 TRIES = 2
-"""A piece is given up when so many workers have failed on it: one may have been killed by anybody."""
+"""The first worker that fails on a piece may have been killed by anybody."""
 STARTS = 3
 """Workers that fail to start, one after another, before the run ends."""
 CLOSE_SECONDS = 10.0
 """Longest wait for the end of workers that were killed; one that waits for a disk ends when the disk answers."""
+WITHOUT = "with the stage's workers: 0 none is needed"
+"""What to do where no worker starts."""
 _LENGTH = struct.Struct("<Q")
+Result_co = TypeVar("Result_co", covariant=True)
 
 
-class Piece(Protocol):
-    """Frames of a clip to be read; holds all that is needed for it, and can be pickled."""
+class Piece(Protocol[Result_co]):
+    """What is to be read of a file; holds all that is needed for it, and can be pickled."""
 
     @property
     def path(self) -> str:
         """The file that is read."""
 
-    def fetch(self) -> NDArray[Any]:
-        """Read it.
+    def fetch(self) -> Result_co:
+        """Read it: an array, or what JSON can hold.
 
         Raises:
             MediaError: if the clip cannot be used.
@@ -67,6 +73,10 @@ class Fault(Exception):
     """A worker crashed, hung or ran out of memory."""
 
 
+ERRORS = {kind.__name__: kind for kind in (MediaError, UserError, Fault)}
+"""What a worker may answer instead of a result."""
+
+
 class Readers:
     """Up to `count` workers, each started when it is first needed; any number of threads may use them.
 
@@ -74,11 +84,20 @@ class Readers:
         count: number of workers.
         seconds: time that a piece may take, for a small file.
         memory: bytes that a piece may take.
+        tries: a piece is given up when so many workers have failed on it.
+        cure: what to do where no worker starts.
     """
 
-    def __init__(self, count: int, seconds: float = LIMIT_SECONDS, memory: int = LIMIT_MEMORY) -> None:
+    def __init__(
+        self,
+        count: int,
+        seconds: float = LIMIT_SECONDS,
+        memory: int = LIMIT_MEMORY,
+        tries: int = TRIES,
+        cure: str = WITHOUT,
+    ) -> None:
         self.count = count
-        self._seconds, self._memory = seconds, memory
+        self._seconds, self._memory, self._tries, self._cure = seconds, memory, tries, cure
         self._workers: list[_Worker | None] = [None] * count
         self._idle = set(range(count))
         self._freed = threading.Condition()
@@ -86,28 +105,29 @@ class Readers:
         # A worker ends with the thread that started it; those that ask for pieces may come and go.
         self._starter = ThreadPoolExecutor(1)
 
-    def fetch(self, piece: Piece) -> NDArray[Any]:
-        """Read a piece in a worker; one that fails is replaced, and the piece is tried once more.
+    def fetch(self, piece: Piece[Result_co]) -> Result_co:
+        """Read a piece in a worker; one that fails is replaced, and the piece is tried again.
 
         Raises:
-            MediaError: if the clip cannot be used, or its piece costs worker after worker.
+            MediaError: if the file cannot be used, or its piece costs worker after worker.
             UserError: what the piece raises, or if no worker starts.
             Fault: if the workers were closed meanwhile.
         """
         said = ""
-        for _ in range(TRIES):
+        for tried in range(1, self._tries + 1):
             place = self._take(piece.path)
             try:
-                return self._worker(place, piece).ask(piece, self._seconds)
+                return cast(Result_co, self._worker(place, piece).ask(piece, self._seconds))
             except Fault as fault:
                 said = str(fault)
                 self._end(place)
                 if self._closed:
                     raise
-                log.warning("%s: %s; another worker takes its place", piece.path, fault)
+                if tried < self._tries:
+                    log.warning("%s: %s; another worker takes its place", piece.path, fault)
             finally:
                 self._give_back(place)
-        raise MediaError("unreadable", f"{said}, {TRIES} times")
+        raise MediaError("unreadable", said if self._tries == 1 else f"{said}, {self._tries} times")
 
     def close(self) -> None:
         """End the workers, whatever they do."""
@@ -135,7 +155,7 @@ class Readers:
             self._idle.add(place)
             self._freed.notify_all()
 
-    def _worker(self, place: int, piece: Piece) -> _Worker:
+    def _worker(self, place: int, piece: Piece[object]) -> _Worker:
         worker, said = self._workers[place], ""
         for _ in range(STARTS):
             if worker is not None or self._closed:
@@ -151,7 +171,7 @@ class Readers:
         if self._closed:
             raise Fault("the workers are closed")
         if worker is None:
-            raise UserError(f"no worker that reads clips starts ({said}); with the stage's workers: 0 none is needed")
+            raise UserError(f"no worker that reads clips starts ({said}); {self._cure}")
         return worker
 
     def _end(self, place: int) -> None:
@@ -194,26 +214,28 @@ class _Worker:
         except OSError as error:
             raise self._fault(error, START_SECONDS) from None
 
-    def ask(self, piece: Piece, seconds: float) -> NDArray[Any]:
+    def ask(self, piece: Piece[object], seconds: float) -> object:
         """Have a piece read in some seconds, more where its file is large.
 
         Raises:
-            MediaError: if the clip cannot be used.
+            MediaError: if the file cannot be used.
             UserError: what the piece raises.
             Fault: if the worker crashes, takes too long, or more memory than it may.
         """
         began = time.monotonic()
         try:
             self._socket.settimeout(seconds)
-            send(self._socket, piece)
+            send(self._socket, pickle.dumps(piece))
             try:
                 self._socket.recv(1, socket.MSG_PEEK)
             except TimeoutError:
-                seconds += _size(piece.path) / LIMIT_BYTES
-            answer = receive(self._socket, began + seconds)
-            if isinstance(answer, Exception):
-                raise answer
-            array: NDArray[Any] = np.empty(*answer)
+                seconds *= 1 + _size(piece.path) / LIMIT_BYTES
+            answer = json.loads(receive(self._socket, began + seconds))
+            if "error" in answer:
+                raise ERRORS[answer["error"]](*answer["args"])
+            if "shape" not in answer:
+                return answer["value"]
+            array: NDArray[Any] = np.empty(answer["shape"], answer["dtype"])
             fill(self._socket, raw(array), began + seconds)
         except OSError as error:
             raise self._fault(error, seconds) from None
@@ -244,19 +266,18 @@ def _size(path: str) -> int:
     return 0 if seen is None else seen[0]
 
 
-def send(connection: socket.socket, value: object) -> None:
-    """Send an object."""
-    text = pickle.dumps(value)
-    connection.sendall(_LENGTH.pack(len(text)) + text)
+def send(connection: socket.socket, message: bytes) -> None:
+    """Send a message, its length first."""
+    connection.sendall(_LENGTH.pack(len(message)) + message)
 
 
-def receive(connection: socket.socket, until: float | None = None) -> Any:
-    """Return the next object that the other side sends, as `fill` does; both sides are this program."""
+def receive(connection: socket.socket, until: float | None = None) -> bytearray:
+    """Return the next message of the other side, as `fill` does."""
     length = bytearray(_LENGTH.size)
     fill(connection, memoryview(length), until)
-    text = bytearray(*_LENGTH.unpack(length))
-    fill(connection, memoryview(text), until)
-    return pickle.loads(text)  # noqa: S301 (our own)
+    message = bytearray(*_LENGTH.unpack(length))
+    fill(connection, memoryview(message), until)
+    return message
 
 
 def fill(connection: socket.socket, buffer: memoryview, until: float | None = None) -> None:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from video_vae.data.pieces import PixelPiece, PreparedPiece
+from video_vae.data.pieces import ClipPiece, PixelPiece
 from video_vae.data.prepared import PreparedClips
 from video_vae.data.readers import Piece, Readers
 from video_vae.data.sampling import Sampling
@@ -86,7 +86,7 @@ class PixelSource:
         """Decode a window: float32 (3,T,H,W) in [-1,1]."""
         return to_tensor(_fetched(self._piece(window), self.readers))
 
-    def _piece(self, window: Window) -> PixelPiece | PreparedPiece:
+    def _piece(self, window: Window) -> ClipPiece:
         clip = self.clips[window.row]
         if self.prepared is not None and clip.kind == "video":
             return self.prepared.piece(clip, window.start, window.length, window.view)
@@ -131,7 +131,7 @@ class LatentSource:
         return moments(_fetched(piece, self.readers))
 
 
-def _fetched(piece: Piece, readers: Readers | None) -> NDArray[Any]:
+def _fetched(piece: Piece[NDArray[Any]], readers: Readers | None) -> NDArray[Any]:
     return piece.fetch() if readers is None else readers.fetch(piece)
 
 
