@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from training_material import (
     cached,
@@ -102,6 +103,10 @@ def test_ranks_stop_together_and_go_on_bit_for_bit_with_a_shared_optimizer(
     os.killpg(process.pid, signal.SIGTERM)
     told = process.communicate(timeout=300)[1]
     assert process.returncode != 0 and not (tmp_path / "out" / "model").exists()
+    newest = max(path for path in tmp_path.glob("state/*/*/step-*") if not path.suffix)
+    first, second = (set(load_file(Path(f"{newest}{rank}", "state.safetensors"))) for rank in ("", ".rank-0001"))
+    assert not first & second and all(name.startswith("optimizer.") for name in second)
+    assert any(name.endswith("exp_avg") for name in first) and any(name.endswith("exp_avg") for name in second)
     done = train_apart(arguments, ranks=2)
     assert done.returncode == 0, done.stderr + told
     assert same(tmp_path / "out", two_ranks)

@@ -15,6 +15,7 @@ from video_vae.training.checkpoint import (
     TENSORS,
     BrokenCheckpointError,
     CheckpointStore,
+    Part,
     State,
     optimizer_state,
     optimizer_tensors,
@@ -80,6 +81,37 @@ def test_after_a_fallback_the_broken_one_does_not_count_among_the_kept(tmp_path:
     (kept.path(20)).mkdir()
     kept.save(state(15))
     assert kept.steps() == [15]
+
+
+def save_parts(kept: CheckpointStore, step: int, writing: str, ranks: range = range(3)) -> None:
+    for rank in ranks:
+        tensors = {f"optimizer.{rank}.exp_avg": torch.full((2,), float(step))}
+        kept.save(State(step=step, tensors=tensors, values={}, part=Part(rank=rank, ranks=3, writing=writing)))
+
+
+def test_parts_of_ranks_are_one_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept = store(tmp_path)
+    for step in (1, 2, 3):
+        save_parts(kept, step, "first")
+    assert kept.steps() == [1, 2, 3]  # dropped when all are known to be written
+    kept.prune(3)
+    assert len(list(tmp_path.glob("step-*"))) == 6
+    read = kept.newest()
+    assert read is not None and read.step == 3
+    assert sorted(read.tensors) == [f"optimizer.{rank}.exp_avg" for rank in range(3)]
+    save_parts(kept, 4, "first", range(2))
+    read = kept.newest()
+    assert read is not None and read.step == 3
+    assert "step 4 is not usable" in caplog.text and "rank-0002" in caplog.text
+    save_parts(kept, 3, "second", range(2))
+    with pytest.raises(BrokenCheckpointError, match=r"rank-0002 is left from an earlier writing"):
+        kept.load(3)
+    kept.save(state(3))  # by one rank alone
+    read = kept.newest()
+    assert read is not None and list(read.tensors) == ["model.w"]
+    assert kept.steps() == [2, 3] and not list(tmp_path.glob("step-000000004*"))
+    kept.remove()
+    assert not tmp_path.exists()
 
 
 def test_another_trainings_state_is_refused(tmp_path: Path) -> None:

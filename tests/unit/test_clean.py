@@ -26,6 +26,7 @@ from video_vae.provenance import run_record, write_json_atomic
 OLD, OTHER = "0" * 16, "1" * 16
 STATE = RESULTS / "state/stage1"
 CACHE = Path("results/latents")
+STEP = [f"step-000000003{rank}/state.{kind}" for rank in ("", ".rank-0001") for kind in ("json", "safetensors")]
 LOG = ".snakemake/log/2026-01-01T000000.000000.snakemake.log"
 
 
@@ -40,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record = json.loads((RESULTS / "stage1/run.json").read_text(encoding="utf-8"))
         write_json_atomic(RESULTS / "stage1/run.json", record | {"fingerprint": OTHER})
         for name in (OLD, OTHER):
-            for part in ("lock", "log.jsonl", "step-000000003/state.json", "step-000000003/state.safetensors"):
+            for part in ("lock", "log.jsonl", *STEP):
                 written(STATE / name / part, "{}")
         for name in (OLD, latents_fingerprint(load_config("demo.yaml"))):
             shard = CACHE / name / "shard_0.safetensors"
@@ -86,7 +87,7 @@ def test_states_and_caches_of_other_settings_go_and_those_of_the_config_stay(
     lines = clean(capsys)
     assert [line.split(":")[0] for line in lines[:-1]] == [f"removed {CACHE / OLD}", f"removed {STATE / OLD}"]
     gone = {path for path in before if OLD in path}
-    assert tree() == before - gone and len(gone) == 12
+    assert tree() == before - gone and len(gone) == 15
     assert clean(capsys) == ["nothing is outdated"]
 
 

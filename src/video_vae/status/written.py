@@ -16,7 +16,8 @@ from video_vae.records import Expected, records_below
 
 BESIDE = re.compile(
     r"""(?x)
-    state/[^/]+/[0-9a-f]{16}/(lock | log\.jsonl | profile-\d{9,}\.json | step-\d{9,}/state\.(json|safetensors))
+    state/[^/]+/[0-9a-f]{16}/(lock | log\.jsonl | profile-\d{9,}\.json)
+    | state/[^/]+/[0-9a-f]{16}/step-\d{9,}(\.rank-\d{4,})?/state\.(json|safetensors)
     | stage\d/tensorboard/events\.out\.tfevents\.[^/]+
     | data/files\.jsonl
     | \.shard_\d+\.(safetensors|tar)\.kept

@@ -2,6 +2,9 @@
 
 A checkpoint is a folder `step-000001234` with `state.safetensors` (all tensors) and `state.json` (step, counters and
 the sha256 of the tensors). It is written aside, flushed and renamed. Pickles are never involved.
+
+Where ranks share out the optimizer's state, each of the others writes its part in the same way, as
+`step-000001234.rank-0003`; the checkpoint is whole once all parts of one writing are there.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,10 +40,22 @@ TENSORS = "state.safetensors"
 NOTE = "state.json"
 LOCK = "lock"
 _NAME = re.compile(r"step-(\d{9,})")
+_ANY_PART = re.compile(r"step-(\d{9,})(\.rank-\d{4,})?")
 
 
 class BrokenCheckpointError(Exception):
     """A checkpoint on disk is not what was written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a rank writes of a checkpoint that several ranks write."""
+
+    rank: int
+    ranks: int
+    """Number of parts."""
+    writing: str
+    """The same in all parts that belong together, and in no others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +68,8 @@ class State:
     """Weights, averages and optimizer state, by name."""
     values: dict[str, Any]
     """Counters and other JSON-like values."""
+    part: Part | None = None
+    """Which part this is; None where it is the whole."""
 
 
 class CheckpointStore:
@@ -108,13 +125,13 @@ class CheckpointStore:
         matches = (_NAME.fullmatch(part.name) for part in self.folder.glob("step-*"))
         return sorted(int(match.group(1)) for match in matches if match)
 
-    def path(self, step: int) -> Path:
-        """Return the folder of a step's checkpoint."""
-        return self.folder / f"step-{step:09d}"
+    def path(self, step: int, rank: int = 0) -> Path:
+        """Return the folder of a step's checkpoint, or of another rank's part of it."""
+        return self.folder / (f"step-{step:09d}.rank-{rank:04d}" if rank else f"step-{step:09d}")
 
     def save(self, state: State) -> Path:
-        """Write a checkpoint, then drop the old ones and those of later steps (which a fallback left behind)."""
-        target = self.path(state.step)
+        """Write a checkpoint and `prune`, or write a part of one: whoever knows that all are written prunes then."""
+        target = self.path(state.step, state.part.rank if state.part else 0)
         with atomic_path(target, known=True) as aside:
             aside.mkdir()
             tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
@@ -125,34 +142,49 @@ class CheckpointStore:
                 "step": state.step,
                 "values": state.values,
                 "sha256": sha256_file(aside / TENSORS),
-            }
+            } | ({"part": asdict(state.part)} if state.part else {})
             (aside / NOTE).write_text(json.dumps({"note": note, "check": _check(note)}) + "\n", encoding="utf-8")
-        earlier = [step for step in self.steps() if step <= state.step]
-        for step in set(self.steps()) - set(earlier[-self.keep :]):
-            remove_written(self.path(step), (TENSORS, NOTE))
+        if state.part is None:
+            self.prune(state.step)
         return target
+
+    def prune(self, step: int) -> None:
+        """Drop what is older than the newest few up to a step, and later steps (which a fallback left behind)."""
+        self._drop_but([earlier for earlier in self.steps() if earlier <= step][-self.keep :])
+
+    def _drop_but(self, kept: Collection[int]) -> None:
+        for folder in sorted(self.folder.glob("step-*")):  # the first rank's part first
+            match = _ANY_PART.fullmatch(folder.name)
+            if match and int(match[1]) not in kept:
+                remove_written(folder, (TENSORS, NOTE))
 
     def remove(self) -> None:
         """Remove all checkpoints, and the folder if nothing else lies in it."""
-        for step in self.steps():
-            remove_written(self.path(step), (TENSORS, NOTE))
+        self._drop_but(())
         remove_written(self.folder, [LOCK])
 
     def load(self, step: int, device: torch.device | str = "cpu") -> State:
-        """Read a checkpoint.
+        """Read a checkpoint, all of its parts.
 
         Raises:
             BrokenCheckpointError: if anything in it differs from what was written, or it is another training's.
         """
-        folder = self.path(step)
+        note, tensors = self._read(self.path(step), device)
+        for rank in range(1, note["part"]["ranks"] if "part" in note else 1):
+            other, more = self._read(self.path(step, rank), device)
+            if other["part"]["writing"] != note["part"]["writing"]:
+                raise BrokenCheckpointError(f"{self.path(step, rank)} is left from an earlier writing of this step")
+            tensors |= more
+        return State(step=note["step"], tensors=tensors, values=note["values"])
+
+    def _read(self, folder: Path, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         note = self._note(folder)
         try:
             if sha256_file(folder / TENSORS) != note["sha256"]:
                 raise BrokenCheckpointError(f"{folder / TENSORS} does not match its sha256")
-            tensors = load_file(folder / TENSORS, device=str(device))
+            return note, load_file(folder / TENSORS, device=str(device))
         except OSError as error:
             raise BrokenCheckpointError(f"{folder / TENSORS}: {error.strerror or error}") from None
-        return State(step=note["step"], tensors=tensors, values=note["values"])
 
     def _note(self, folder: Path) -> dict[str, Any]:
         try:

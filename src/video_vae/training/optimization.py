@@ -82,21 +82,31 @@ class Optimization:
         for value in self.parameters.values():
             value.grad = None
 
+    @property
+    def is_shared(self) -> bool:
+        """Tell whether each rank holds a part of the optimizer's state."""
+        return isinstance(self.optimizer, ZeroRedundancyOptimizer)
+
     def state(self) -> dict[str, Tensor]:
-        """Return all tensors to save, on the first rank; called by all ranks, since the optimizer may be shared."""
-        if isinstance(self.optimizer, ZeroRedundancyOptimizer):
-            self.optimizer.consolidate_state_dict(to=0)
-        if not self.ranks.is_main:
-            return {}
-        tensors = {f"model.{name}": value.detach() for name, value in self.parameters.items()}
-        if self.average is not None:
-            tensors |= {f"ema.{name}": value for name, value in self.average.averages.items()}
-        tensors |= optimizer_tensors(self.optimizer.state_dict(), list(self.parameters))
+        """Return the tensors that this rank saves: the first one all that it has, others their part of the optimizer.
+
+        None but the first one has any where the optimizer is not shared.
+        """
+        tensors: dict[str, Tensor] = {}
+        if self.ranks.is_main:
+            tensors |= {f"model.{name}": value.detach() for name, value in self.parameters.items()}
+            if self.average is not None:
+                tensors |= {f"ema.{name}": value for name, value in self.average.averages.items()}
+        if self.ranks.is_main or self.is_shared:
+            own = self.optimizer.optim if isinstance(self.optimizer, ZeroRedundancyOptimizer) else self.optimizer
+            names = {id(value): name for name, value in self.parameters.items()}
+            order = [names[id(value)] for group in own.param_groups for value in group["params"]]
+            tensors |= optimizer_tensors(own.state_dict(), order)
         return {name: value.contiguous() for name, value in tensors.items()}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state` gave; called by all ranks.
+        """Restore what `state` gave, of all ranks together; called by all ranks.
 
         Raises:
             KeyError: if a tensor is missing.

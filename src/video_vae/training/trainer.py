@@ -82,7 +82,7 @@ class Trainer:
         self.validated: dict[str, float] = {}
         """Figures of the last validation."""
         self.model = self._wrapped()
-        self._writer = CheckpointWriter(store)
+        self._writer = CheckpointWriter(store, ranks if self.optimization.is_shared else None)
         self._reported: set[str] = set()
         self._stop = StopRequest()
         self._clock = Stopwatch(ranks.device)
@@ -332,7 +332,7 @@ class Trainer:
         """
         began = time.monotonic()
         tensors = self.optimization.state()
-        if self.ranks.is_main:
+        if self.ranks.is_main or self.optimization.is_shared:
             values = {**asdict(self.counters), "log_bytes": self.journal.flush(), "world_size": self.ranks.world_size}
             self._writer.save(State(step=self.counters.step, tensors=tensors, values=values), wait=wait)
             self.ranks.reached(f"the checkpoint of step {self.counters.step}")
