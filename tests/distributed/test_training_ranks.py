@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +91,19 @@ def test_two_ranks_train_what_one_rank_trains(data: Path, two_ranks: Path, tmp_p
         assert [line["step"] for line in one] == [line["step"] for line in two]
         for name in names:
             assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-3)
+
+
+def test_two_ranks_take_the_same_sizes_as_one(data: Path, tmp_path: Path) -> None:
+    changes = json.loads(settings(**RANKED, workers=1))
+    changes["data"]["buckets"] = [{"resolution": [32, 32]}, {"resolution": [24, 40]}]
+    arguments = {count: options(data, tmp_path / f"{count}", config=json.dumps(changes)) for count in (1, 2)}
+    for count, given in arguments.items():
+        done = train_apart([*given, "--state", str(tmp_path / f"state{count}")], ranks=count)
+        assert done.returncode == 0, done.stderr
+    one, two = (log_lines(tmp_path / f"{count}" / "log.jsonl", "train") for count in (1, 2))
+    assert [line["size"] for line in one] == [line["size"] for line in two]
+    assert {line["size"] for line in one} == {"32x32", "24x40"}
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-3)
 
 
 def test_ranks_stop_together_and_go_on_bit_for_bit_with_a_shared_optimizer(

@@ -117,6 +117,18 @@ def test_prepared_clips_of_other_settings_go(capsys: pytest.CaptureFixture[str])
     assert {path.name for path in Path("results/prepared").iterdir()} == {wanted}
 
 
+def test_caches_of_all_sizes_that_a_config_trains_at_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    config = Path("demo.yaml")
+    sizes = "min_size: 16\n  buckets: [{resolution: [64, 64]}, {resolution: [64, 96]}]"
+    config.write_text(config.read_text(encoding="utf-8").replace("min_size: 16", sizes))
+    (alone,) = {path.name for path in CACHE.iterdir()} - {OLD}
+    wanted = [latents_fingerprint(load_config("demo.yaml"), size) for size in ((64, 64), (64, 96))]
+    for name in wanted:
+        shutil.copytree(CACHE / alone, CACHE / name)
+    clean(capsys)
+    assert {path.name for path in CACHE.iterdir()} == {*wanted}
+
+
 def test_states_stay_where_the_config_is_not_trained_yet(capsys: pytest.CaptureFixture[str]) -> None:
     config = Path("demo.yaml")
     config.write_text(config.read_text(encoding="utf-8").replace("steps: 3", "steps: 5"))

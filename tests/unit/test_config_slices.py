@@ -75,6 +75,8 @@ def test_stage_slice_parses_to_the_same_stage() -> None:
         ({"data": BASE["data"] | {"prepare": "h264"}}, {"prepare", "stage3"}),
         ({"data": BASE["data"] | {"prepare": "h264"}, "latents": {"cache": "off"}}, {"prepare", *STAGES}),
         ({"data": BASE["data"] | {"prepare_shards": 4}}, set()),
+        ({"data": BASE["data"] | {"buckets": [{"resolution": [64, 96]}]}}, set(STAGES)),
+        ({"stages": BASE["stages"] | {"stage3": {"epochs": 2.0, "buckets": [{"resolution": [64, 96]}]}}}, {"stage3"}),
         ({"reconstruction": {"max_frames": 9}}, {"reconstruct", "baselines"}),
         ({"reconstruction": {"overlap_frames": 4}}, {"reconstruct"}),
         ({"reconstruction": {"tile": 512}}, {"reconstruct"}),
@@ -88,6 +90,41 @@ def test_stage_slice_parses_to_the_same_stage() -> None:
 )
 def test_a_setting_changes_the_slices_of_the_jobs_that_read_it(changes: dict[str, Any], jobs: set[str]) -> None:
     assert _changed(**changes) == jobs
+
+
+def test_sizes_that_are_not_set_change_no_key() -> None:
+    # as they were before there were several sizes
+    assert slices.latents_fingerprint(Config()) == "fd86def178923dc9"
+    assert slices.prepared_fingerprint(Config()) == "15d8ab3302e1d028"
+    assert "buckets" not in slices.as_text(slices.report_slice(_config()))
+    assert slices.cached_sizes(Config()) == [(256, 256)] and not slices.has_buckets(Config())
+
+
+def test_each_size_has_a_cache_and_a_stages_own_sizes_reach_that_stage() -> None:
+    buckets = [{"resolution": [64, 64]}, {"resolution": [64, 96], "share": 3.0}]
+    low = [{"resolution": [32, 32]}]
+    config = _config(
+        data=BASE["data"] | {"buckets": buckets},
+        stages=BASE["stages"] | {"stage2": {"buckets": low}, "stage3": {"epochs": 2.0, "buckets": []}},
+    )
+    assert [slices.sizes(config, stage) for stage in STAGES] == [((64, 64), (64, 96)), ((32, 32),), ((64, 64),)]
+    assert slices.cached_sizes(config) == [(64, 64), (64, 96), (32, 32)] and slices.has_buckets(config)
+    assert slices.cached_sizes(config, "stage3") == slices.prepared_sizes(config) == []
+    assert slices.latents_fingerprint(config, (64, 64)) == slices.latents_fingerprint(_config())
+    assert slices.latents_slice(config, (64, 96))["data"]["resolution"] == [64, 96]
+    read = [slices.stage_slice(config, stage)["data"].get("buckets") for stage in STAGES]
+    assert read == [[{"resolution": [64, 64], "share": 1.0}, {"resolution": [64, 96], "share": 3.0}], None, None]
+    again = parse_config(json.loads(slices.as_text(slices.stage_slice(config, "stage1"))))
+    assert slices.sizes(again, "stage1") == slices.sizes(config, "stage1")
+    runs = resolve(
+        _config(experiments={"sized": {"data": {"buckets": buckets}}, "end": {"stages": {"stage3": {"buckets": low}}}})
+    )
+    assert [stage_owner(runs, "sized", stage) for stage in STAGES] == ["sized"] * 3
+    assert [stage_owner(runs, "end", stage) for stage in STAGES] == ["base", "base", "end"]
+    with pytest.raises(
+        UserError, match=r"no stage is trained at 8x8 pixels \(data.buckets\); known: 64x64, 64x96, 32x32"
+    ):
+        slices.seen_at(config, (8, 8))
 
 
 def test_runs_share_what_they_have_in_common() -> None:

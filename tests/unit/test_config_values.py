@@ -48,6 +48,8 @@ VALUES: tuple[Any, ...] = (
 
 NAMED: dict[str, dict[str, Any]] = {"resources": PACKAGE, "compare": {"spatial": "theirs"}}
 """Sections of entries by name, and what an entry needs."""
+LISTED: dict[str, dict[str, Any]] = {"buckets": {"resolution": [64, 64]}}
+"""Lists of sections, and what an entry needs."""
 
 
 def _keys(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -69,7 +71,11 @@ def _config(key: tuple[str, ...], value: Any) -> dict[str, Any]:
         values = {key[0]: {"clips": dict(NAMED[key[0]])}}
     inner = values
     for part in key[:-1]:
-        inner = inner.setdefault(part, {})
+        if part in LISTED:
+            inner[part] = [dict(LISTED[part])]
+            inner = inner[part][0]
+        else:
+            inner = inner.setdefault(part, {})
     inner[key[-1]] = value
     return values
 
@@ -96,6 +102,7 @@ def _check(key: tuple[str, ...], value: Any) -> None:
         return
     for part in key:
         config = config[part] if isinstance(config, dict) else getattr(config, part)
+        config = config[0] if part in LISTED and part != key[-1] else config
     assert _same(config, value), (key, value, config)
 
 
@@ -123,6 +130,18 @@ def test_a_key_that_does_not_exist_is_named_wherever_it_stands() -> None:
         ({"evaluation": {"metrics": ["psnr", "psnr"]}}, "evaluation.metrics: 'psnr' is listed twice"),
         ({"data": {"sources": ["https://host/a.mp4"]}}, "data.sources.0: an address; download it"),
         ({"data": {"sources": [""]}}, "data.sources.0: an empty path"),
+        (
+            {"data": {"buckets": [{"resolution": [256, 252]}]}},
+            "data.buckets.0.resolution: height and width must be mul",
+        ),
+        ({"data": {"buckets": [{"resolution": [8, 8], "share": 0}]}}, "data.buckets.0.share: Input should be greater"),
+        (
+            {"data": {"buckets": [{"resolution": [64, 96]}] * 2}},
+            "data.buckets: 64x96 is listed twice; add up its shares",
+        ),
+        ({"data": {"buckets": [{"share": 1}]}}, "data.buckets.0.resolution: Field required"),
+        ({"data": {"buckets": [{"resolution": [64, 64], "shar": 1}]}}, "unknown key data.buckets.0.shar; did you mean"),
+        ({"stages": {"stage1": {"buckets": [{"resolution": [7, 8]}]}}}, "stages.stage1.buckets.0.resolution"),
         ({"experiment": "latents"}, "'latents' is a folder of the results; give the run another name"),
         ({"experiments": {"benchmarks": {}}}, "'benchmarks' is a folder of the results"),
         ({"resources": {"clips": PACKAGE | {"package": "x --index-url=http://host"}}}, "resources.clips.package"),

@@ -26,6 +26,7 @@ FROM_LATENTS = {
     "evaluate_clips": 3,
     **SCORES,
 }
+TWO_CACHES = {"cache_latents": 2}
 BASELINES = {"reconstruct_baselines": 1, "evaluate_baselines": 1}
 FROM_DATA = {"prepare_manifest": 1, **FROM_LATENTS, **BASELINES, "reconstruct_clips": 4, "evaluate_clips": 4}
 FROM_SPATIAL = {"start_model": 1, **FROM_LATENTS, **BASELINES, "reconstruct_clips": 4, "evaluate_clips": 4}
@@ -61,6 +62,9 @@ def test_nothing_after_a_finished_run(done: Checkout) -> None:
         ({"report": {"title": "Other"}}, 1, {**REPORT, "all": 1}),
         ({"latents": {"shards": 3}}, 3, FROM_LATENTS | {"cache_latents": 3}),
         ({"data": {"min_frames": 5}}, 4, FROM_DATA),
+        ({"data": {"buckets": [{"resolution": [96, 96]}, {"resolution": [64, 96]}]}}, 6, FROM_LATENTS),
+        ({"data": {"buckets": [{"resolution": [64, 96]}, {"resolution": [96, 64]}]}}, 7, FROM_LATENTS | TWO_CACHES),
+        ({"stages": {"stage3": {"buckets": [{"resolution": [64, 96]}]}}}, 3, FROM_STAGE_3),
         ({"data": {"prepare": "h264", "prepare_shards": 3}}, 4, FROM_STAGE_3 | {"prepare_clips": 3}),
         ({"experiments": {"no_kl": {"stages": {"stage3": {"kl_weight": 0.0}}}}}, 4, FROM_STAGE_3),
         ({"experiments": {"short": {"evaluation": {"bootstrap": 10}}}}, 2, ALL_SCORES),
@@ -110,6 +114,9 @@ def test_latents_are_measured_where_asked_for(done: Checkout, fresh: Checkout, s
     wider = {"data": {"resolution": [64, 96]}}
     planned = done.plan(target, **wider)
     assert planned["measure_latents"] == planned[f"train_{stage}"] == 1 and "evaluate_clips" not in planned
+    # at the resolution, of which there may be no cache
+    sized = done.plan(target, data={"buckets": [{"resolution": [64, 96]}, {"resolution": [96, 64]}]})
+    assert sized["measure_latents"] == 1 and sized["cache_latents"] == 2
 
 
 def test_latents_for_diffusion_models_are_made_where_asked_for(done: Checkout, fresh: Checkout) -> None:

@@ -43,9 +43,17 @@ if not MODULE or merged():
     KEPT = None if workflow.output_settings.dryrun else Path(".snakemake", "video-vae")
     os.environ.update(config_variables(CONFIG_FILES, GIVEN, KEPT))
 
-PREPARING = {name: run for name, run in reversed(RUNS.items()) if run.data.prepare != "none"}
-PREPARED = {slices.prepared_fingerprint(run): name for name, run in PREPARING.items()}
-LATENTS = {slices.latents_fingerprint(run): name for name, run in reversed(RUNS.items())}
+# Of what training reads, a set per size: which run it is made for, the first one that has it, and the size.
+LATENTS = {
+    slices.latents_fingerprint(run, size): (name, size)
+    for name, run in reversed(RUNS.items())
+    for size in slices.cached_sizes(run)
+}
+PREPARED = {
+    slices.prepared_fingerprint(run, size): (name, size)
+    for name, run in reversed(RUNS.items())
+    for size in slices.prepared_sizes(run)
+}
 
 
 wildcard_constraints:

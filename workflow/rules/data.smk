@@ -24,7 +24,9 @@ rule prepare_manifest:
             packages_dir=sorted({os.path.dirname(os.path.dirname(listing)) for listing in input.packages})
         ),
         # Takes the input so that it is no reason to run again: what is checked for a protocol changes no table.
-        protocols=lambda wildcards, input: options(scored_as=protocols_of(wildcards.experiment)),
+        protocols=lambda wildcards, input: options(
+            scored_as=protocols_of(wildcards.experiment), trained_at=sizes_of(wildcards.experiment)
+        ),
     shell:
         python(
             "-m video_vae manifest {input.settings}"
@@ -62,7 +64,7 @@ rule train_spatial:
 rule prepare_clips:
     input:
         settings="results/settings/prepare_clips_{fingerprint}.json",
-        train=lambda wildcards: data_file(PREPARED[wildcards.fingerprint], "train"),
+        train=lambda wildcards: data_file(PREPARED[wildcards.fingerprint][0], "train"),
     output:
         clips="results/prepared/{fingerprint}/shard_{shard}.tar",
     log:
@@ -73,7 +75,7 @@ rule prepare_clips:
         "../../envs/video-vae.yaml"
     threads: 16
     params:
-        shards=lambda wildcards: RUNS[PREPARED[wildcards.fingerprint]].data.prepare_shards,
+        shards=lambda wildcards: RUNS[PREPARED[wildcards.fingerprint][0]].data.prepare_shards,
         folders=lambda wildcards, output: os.path.dirname(os.path.dirname(output.clips)),
     shell:
         python(
@@ -85,9 +87,9 @@ rule prepare_clips:
 rule cache_latents:
     input:
         settings="results/settings/cache_latents_{fingerprint}.json",
-        train=lambda wildcards: data_file(LATENTS[wildcards.fingerprint], "train"),
-        test=lambda wildcards: data_file(LATENTS[wildcards.fingerprint], "test"),
-        spatial=lambda wildcards: spatial_files(LATENTS[wildcards.fingerprint]),
+        train=lambda wildcards: data_file(LATENTS[wildcards.fingerprint][0], "train"),
+        test=lambda wildcards: data_file(LATENTS[wildcards.fingerprint][0], "test"),
+        spatial=lambda wildcards: spatial_files(LATENTS[wildcards.fingerprint][0]),
     output:
         latents="results/latents/{fingerprint}/shard_{shard}.safetensors",
     log:
@@ -100,9 +102,9 @@ rule cache_latents:
     resources:
         **MACHINE,
     params:
-        shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint]].latents.shards,
+        shards=lambda wildcards: RUNS[LATENTS[wildcards.fingerprint][0]].latents.shards,
         caches=lambda wildcards, output: os.path.dirname(os.path.dirname(output.latents)),
-        options=lambda wildcards, input: options(spatial=spatial_given(LATENTS[wildcards.fingerprint], input)),
+        options=lambda wildcards, input: options(spatial=spatial_given(LATENTS[wildcards.fingerprint][0], input)),
     shell:
         python(
             "-m video_vae.launch --gpus {resources.gpu} --ranks {resources.ranks} --threads {threads}"

@@ -12,6 +12,12 @@ def protocols_of(experiment):
     return [canonical_json(slices.protocol_slice(run)) for run in sharing if run.evaluation.protocol]
 
 
+def sizes_of(experiment):
+    """List the settings of the sizes that the runs with this run's clips train at, where they name any."""
+    sharing = [run for name, run in RUNS.items() if runs.data_owner(RUNS, name) == experiment]
+    return list(dict.fromkeys(canonical_json(slices.sizes_slice(run)) for run in sharing if slices.has_buckets(run)))
+
+
 def package_listings(experiment):
     """List what the fetched packages of a run's data hold."""
     return [f"resources/{name}/files.json" for name in RUNS[experiment].data.packages]
@@ -38,18 +44,28 @@ def spatial_given(experiment, input):
     return str((not pretrained and RUNS[experiment].spatial.place) or input.spatial or "")
 
 
-def latent_files(experiment):
-    """List the shards of a run's latent cache."""
+def latent_files(experiment, stage):
+    """List the shards of the latent caches that a stage is trained on, one per size; none where it sees pixels."""
     run = RUNS[experiment]
-    folder = f"results/latents/{slices.latents_fingerprint(run)}"
-    return [f"{folder}/shard_{shard}.safetensors" for shard in range(run.latents.shards)]
+    caches = [slices.latents_fingerprint(run, size) for size in slices.cached_sizes(run, stage)]
+    return [
+        f"results/latents/{cache}/shard_{shard}.safetensors" for cache in caches for shard in range(run.latents.shards)
+    ]
 
 
-def prepared_files(experiment):
-    """List the shards of a run's prepared clips."""
+def measured_files(experiment, stage):
+    """List the shards of the latent cache that a stage's latents are measured on, where there is one of that size."""
     run = RUNS[experiment]
-    folder = f"results/prepared/{slices.prepared_fingerprint(run)}"
-    return [f"{folder}/shard_{shard}.tar" for shard in range(run.data.prepare_shards)]
+    found = run.data.resolution in slices.cached_sizes(run, stage)
+    cache = f"results/latents/{slices.latents_fingerprint(run)}"
+    return [f"{cache}/shard_{shard}.safetensors" for shard in range(run.latents.shards)] if found else []
+
+
+def prepared_files(experiment, stage):
+    """List the shards of the prepared clips that a stage is trained on, some per size; none where it needs none."""
+    run = RUNS[experiment]
+    sets = [slices.prepared_fingerprint(run, size) for size in slices.prepared_sizes(run, stage)]
+    return [f"results/prepared/{name}/shard_{shard}.tar" for name in sets for shard in range(run.data.prepare_shards)]
 
 
 def stage_model(experiment, stage):
@@ -68,8 +84,8 @@ def stage_inputs(stage):
             "train": data_file(name, "train"),
             "test": data_file(name, "test"),
             "spatial": spatial_files(name),
-            "latents": latent_files(name) if slices.uses_cache(run, stage) else [],
-            "prepared": prepared_files(name) if slices.uses_prepared(run, stage) else [],
+            "latents": latent_files(name, stage),
+            "prepared": prepared_files(name, stage),
             "init": stage_model(name, before) if before else [],
             "lpips": "resources/lpips/vgg.safetensors" if slices.needs_perceptual(run, stage) else [],
         }

@@ -67,11 +67,7 @@ rule measure_latents:
         settings="results/{experiment}/settings/measure_latents.json",
         model=lambda wildcards: stage_model(wildcards.experiment, wildcards.stage),
         train=lambda wildcards: data_file(wildcards.experiment, "train"),
-        latents=lambda wildcards: (
-            latent_files(wildcards.experiment)
-            if slices.uses_cache(RUNS[wildcards.experiment], wildcards.stage)
-            else []
-        ),
+        latents=lambda wildcards: measured_files(wildcards.experiment, wildcards.stage),
     output:
         statistics="results/{experiment}/{stage}/latent_statistics.json",
     log:

@@ -28,8 +28,13 @@ SLICES = {
     "make_report": partial(slices.report_slice, CONFIG),
     "explore_model": partial(slices.explore_slice, CONFIG),
     **{f"fetch_{package}": partial(slices.package_slice, CONFIG, package) for package in CONFIG.resources},
-    **{f"cache_latents_{name}": partial(slices.latents_slice, RUNS[run]) for name, run in LATENTS.items()},
-    **{f"prepare_clips_{name}": partial(slices.prepare_slice, RUNS[run]) for name, run in PREPARED.items()},
+    **{
+        f"cache_latents_{name}": partial(slices.latents_slice, RUNS[run], size) for name, (run, size) in LATENTS.items()
+    },
+    **{
+        f"prepare_clips_{name}": partial(slices.prepare_slice, RUNS[run], size)
+        for name, (run, size) in PREPARED.items()
+    },
 }
 WRITTEN = {f"settings/{job}": slicer for job, slicer in SLICES.items()} | {
     f"{name}/settings/{job}": partial(slicer, run) for name, run in RUNS.items() for job, slicer in RUN_SLICES.items()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from video_vae.config.sizes import Buckets, Resolution
 from video_vae.config.types import (
     ColumnName,
     Count,
@@ -17,7 +18,6 @@ from video_vae.config.types import (
     Settings,
     Sha256,
     Share,
-    Side,
     Unique,
     Word,
 )
@@ -97,8 +97,10 @@ class Data(Settings):
     """Names under `resources` that are fetched before the sources are scanned."""
     archived: bool = False
     """The sources were moved away after the run: what was made of them stays usable, and nothing is listed again."""
-    resolution: tuple[Side, Side] = (256, 256)
+    resolution: Resolution = (256, 256)
     """Height and width of what the model sees, in pixels, multiples of 8: shorter side resized, centre cropped."""
+    buckets: Buckets = ()
+    """Sizes that training steps take instead of `resolution`, each by its share; validation and scores stay there."""
     zoom: Annotated[Positive, Field(ge=1, le=16)] = 1.0
     """Look at the middle of the frame, this many times enlarged; 1 takes the whole shorter side."""
     crop: Literal["center", "random"] = "center"
@@ -128,13 +130,6 @@ class Data(Settings):
     max_failed_share: Share = 0.05
     """Stop a training when more than this share of the drawn clips could not be decoded."""
     split: Split = Split()
-
-    @field_validator("resolution")
-    @classmethod
-    def _multiple_of_8(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if any(side % 8 for side in value):
-            raise ValueError(f"height and width must be multiples of 8, not {value[0]}x{value[1]}")
-        return value
 
 
 class Latents(Settings):

@@ -53,7 +53,7 @@ def _sections(
     for name, field in model.model_fields.items():
         nested = _model_of(field.annotation)
         found = {place: getattr(value, name, field.default) for place, value in values.items()}
-        if nested is None or _is_map(field.annotation):
+        if nested is None or get_origin(field.annotation) in (dict, Mapping, tuple):
             rows.append([f"`{prefix}{name}`", _defaults(field, found), _type(field), _cell(field.description or "")])
         if nested is not None:
             place = "<name>" if _is_map(field.annotation) else ""
@@ -117,6 +117,8 @@ def _name(annotation: Any) -> str:
         return _list_name(parts)
     if origin is dict:
         return "mapping by name"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"{{{', '.join(annotation.model_fields)}}}"
     names = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 

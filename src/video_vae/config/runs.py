@@ -9,6 +9,7 @@ from video_vae.config.rivals import COMPARE
 from video_vae.config.schema import Config, parse_config
 from video_vae.config.slices import (
     baselines_slice,
+    cached_sizes,
     data_slice,
     evaluate_slice,
     latents_slice,
@@ -17,7 +18,6 @@ from video_vae.config.slices import (
     spatial_slice,
     stage_slice,
     start_slice,
-    uses_cache,
 )
 from video_vae.config.types import STAGES, START, Scored
 from video_vae.provenance import canonical_json
@@ -83,7 +83,7 @@ def _lineage(config: Config, stage: Scored) -> list[Any]:
     if stage == START:
         return [data_slice(config) if fresh else None, spatial_slice(config), start_slice(config)]
     stages = STAGES[: STAGES.index(stage) + 1]
-    cached = [uses_cache(config, name) and latents_slice(config) for name in stages]
+    cached = [[latents_slice(config, size) for size in cached_sizes(config, name)] for name in stages]
     return [data_slice(config), spatial_slice(config), cached, *(stage_slice(config, name) for name in stages)]
 
 

@@ -7,7 +7,7 @@ not read, never reruns the job. Imports no torch: the workflow's dry run uses it
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,8 @@ from video_vae.config.data import Data
 from video_vae.config.model import Model
 from video_vae.config.protocols import scored_as
 from video_vae.config.schema import Config
-from video_vae.config.types import Settings, StageName
+from video_vae.config.sizes import size_text
+from video_vae.config.types import STAGES, Settings, StageName
 from video_vae.errors import UserError
 from video_vae.provenance import fingerprint
 
@@ -28,9 +29,10 @@ AUGMENTATION = ("data.crop", "data.scales", "data.flip")
 """What training alone sees otherwise: read by the stages, and by the cache of what they train on."""
 PREPARING = ("data.prepare", "data.prepare_shards")
 """How training reads pixels: no job reads it but the preparing of clips, and stages that train on them."""
-VIEW = tuple(
-    key for name in Data.model_fields if name not in LISTING and (key := f"data.{name}") not in AUGMENTATION + PREPARING
-)
+SIZES = "data.buckets"
+"""Sizes that training takes: a job that sees frames at one of them reads it as its `data.resolution`."""
+_TRAINING = {*AUGMENTATION, *PREPARING, SIZES}
+VIEW = tuple(key for name in Data.model_fields if name not in LISTING and (key := f"data.{name}") not in _TRAINING)
 """How frames are seen: read by every job that decodes or stands for frames."""
 WINDOWS = ("reconstruction.max_frames", "reconstruction.windows")
 """Which frames of a clip are scored."""
@@ -84,6 +86,28 @@ def _scored_as(key: _Itself) -> Config:
 def scored(config: Config) -> Config:
     """Return the settings that clips are scored with, the same object for the same config."""
     return _scored_as(_Itself(config))
+
+
+@lru_cache(maxsize=4096)
+def _seen_at(key: _Itself, size: tuple[int, int]) -> Config:
+    data = key.config.data.model_copy(update={"resolution": size})
+    return key.config.model_copy(update={"data": data})
+
+
+def seen_at(config: Config, size: Sequence[int] | None) -> Config:
+    """Return the settings with which frames are seen at one of the sizes of a training; None takes `data.resolution`.
+
+    Raises:
+        UserError: if no stage is trained at it.
+    """
+    if size is None or tuple(size) == config.data.resolution:
+        return config
+    known = dict.fromkeys(size for stage in STAGES for size in sizes(config, stage))
+    found = next((one for one in known if one == tuple(size)), None)
+    if found is None:
+        texts = ", ".join(map(size_text, {config.data.resolution: None, **known}))
+        raise UserError(f"no stage is trained at {'x'.join(map(str, size))} pixels (data.buckets); known: {texts}")
+    return _seen_at(_Itself(config), found)
 
 
 def pick(config: Config, keys: Iterable[str]) -> Slice:
@@ -161,25 +185,27 @@ def _augmentation(config: Config) -> tuple[str, ...]:
     return AUGMENTATION if config.data.crop == "random" else ("data.crop", "data.flip")
 
 
-def latents_slice(config: Config) -> Slice:
-    """What caching the latents reads."""
+def latents_slice(config: Config, size: Sequence[int] | None = None) -> Slice:
+    """What caching the latents reads, of frames at a size."""
+    config = seen_at(config, size)
     return pick(config, [*VIEW, *_augmentation(config), "data.max_failed_share", *SPATIAL_SOURCE, "latents.dtype"])
 
 
-def latents_fingerprint(config: Config) -> str:
+def latents_fingerprint(config: Config, size: Sequence[int] | None = None) -> str:
     """Name a latent cache by all that shapes it: clips, spatial VAE, size, number format, number of shards."""
-    return fingerprint([data_slice(config), spatial_slice(config), latents_slice(config), config.latents.shards])
+    return fingerprint([data_slice(config), spatial_slice(config), latents_slice(config, size), config.latents.shards])
 
 
-def prepare_slice(config: Config) -> Slice:
-    """What preparing clips reads."""
+def prepare_slice(config: Config, size: Sequence[int] | None = None) -> Slice:
+    """What preparing clips reads, at a size."""
+    config = seen_at(config, size)
     parts = AUGMENTATION[:2] if config.data.crop == "random" else AUGMENTATION[:1]
     return pick(config, [*VIEW, *parts, "data.prepare"])
 
 
-def prepared_fingerprint(config: Config) -> str:
+def prepared_fingerprint(config: Config, size: Sequence[int] | None = None) -> str:
     """Name a set of prepared clips by all that shapes it: clips, what is seen of them, format, number of shards."""
-    return fingerprint([data_slice(config), prepare_slice(config), config.data.prepare_shards])
+    return fingerprint([data_slice(config), prepare_slice(config, size), config.data.prepare_shards])
 
 
 def uses_prepared(config: Config, stage: StageName) -> bool:
@@ -191,6 +217,8 @@ def stage_slice(config: Config, stage: StageName) -> Slice:
     """What training a stage reads."""
     own = ["spatial.sample", *NET, f"stages.{stage}", "seed"]
     own += ["data.prepare"] if uses_prepared(config, stage) else []
+    settings = getattr(config.stages, stage)
+    own += [SIZES] if settings is not None and settings.buckets is None else []
     return pick(config, [*VIEW, *_augmentation(config), "data.max_failed_share", *SPATIAL_SOURCE, *own])
 
 
@@ -230,6 +258,12 @@ def evaluate_slice(config: Config) -> Slice:
     fvd = ("fvd_weights", "fvd_sha256", "fvd_frames")
     names = ("protocol", "metrics", "flow", "flow_weights", "flow_sha256", *fvd, "bootstrap")
     return pick(scored(config), [f"evaluation.{name}" for name in names])
+
+
+def sizes_slice(config: Config) -> Slice:
+    """What decides whether training clips are large enough for the sizes that training takes."""
+    own = [f"stages.{stage}.buckets" for stage in STAGES]
+    return pick(config, ["data.zoom", "data.crop", "data.scales", SIZES, *own])
 
 
 def protocol_slice(config: Config) -> Slice:
@@ -272,3 +306,27 @@ def needs_perceptual(config: Config, stage: StageName) -> bool:
     """Tell whether a stage computes LPIPS."""
     settings = getattr(config.stages, stage)
     return settings is not None and settings.objective == "pixels" and settings.perceptual_weight > 0
+
+
+def sizes(config: Config, stage: StageName) -> tuple[tuple[int, int], ...]:
+    """List the sizes that a stage is trained at, in pixels; none where it is not trained."""
+    settings = getattr(config.stages, stage)
+    return () if settings is None else tuple(bucket.resolution for bucket in settings.sizes(config.data))
+
+
+def has_buckets(config: Config) -> bool:
+    """Tell whether a stage is trained at sizes that the config names beside `data.resolution`."""
+    stages = [config.stages.of(name) for name in config.stages.trained]
+    return any(config.data.buckets if stage.buckets is None else stage.buckets for stage in stages)
+
+
+def cached_sizes(config: Config, stage: StageName | None = None) -> list[tuple[int, int]]:
+    """List the sizes of the latent caches that a stage, or else any, is trained on."""
+    stages = STAGES if stage is None else (stage,)
+    return list(dict.fromkeys(size for name in stages if uses_cache(config, name) for size in sizes(config, name)))
+
+
+def prepared_sizes(config: Config, stage: StageName | None = None) -> list[tuple[int, int]]:
+    """List the sizes of the prepared clips that a stage, or else any, is trained on."""
+    stages = STAGES if stage is None else (stage,)
+    return list(dict.fromkeys(size for name in stages if uses_prepared(config, name) for size in sizes(config, name)))

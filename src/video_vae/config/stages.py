@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from video_vae.config.data import Data
+from video_vae.config.sizes import Bucket, Buckets
 from video_vae.config.types import STAGES, Count, Natural, Positive, Settings, Share, StageName, Unique, Weight
 from video_vae.errors import UserError
 
@@ -28,6 +30,8 @@ class Stage(Settings):
     """Shortest and longest clip, in frames; drawn uniformly each step, with a random start."""
     image_share: Share = 0.2
     """Share of the steps that take images (real ones, or single frames of videos)."""
+    buckets: Buckets | None = None
+    """Sizes that its steps take: null for those of `data.buckets`, an empty list for `data.resolution` alone."""
     objective: Literal["latents", "pixels"] = "latents"
     """Reconstruct the spatial latents, or the pixels through the whole pipeline."""
     train: Annotated[tuple[Part, ...], Field(min_length=1), Unique] = ("encoder", "decoder")
@@ -84,6 +88,11 @@ class Stage(Settings):
     """Longest time between resume checkpoints, in minutes."""
     keep_checkpoints: Count = 2
     """Number of newest resume checkpoints kept."""
+
+    def sizes(self, data: Data) -> tuple[Bucket, ...]:
+        """List the sizes that steps take, at least one: the stage's own, those of `data`, or its only one."""
+        buckets = data.buckets if self.buckets is None else self.buckets
+        return buckets or (Bucket(resolution=data.resolution),)
 
     @model_validator(mode="after")
     def _consistent(self) -> Stage:

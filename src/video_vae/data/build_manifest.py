@@ -21,7 +21,7 @@ from video_vae.config.types import PACKAGE_FILES
 from video_vae.data.candidates import REJECTED, Candidate, Found, Rejected, rejections
 from video_vae.data.content import MediaError, Reason, extent_of
 from video_vae.data.decord_reader import is_installed
-from video_vae.data.fit import check_fit
+from video_vae.data.fit import check_buckets, check_fit
 from video_vae.data.parts import frames_of, seconds_of
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
@@ -284,6 +284,8 @@ def run(args: argparse.Namespace) -> None:
     sides = {side: [clip for clip in clips if clip.split == side] for side in ("train", "test")}
     for settings in args.scored_as:
         check_fit(load_config(settings), sides["test"])
+    for settings in args.trained_at:
+        check_buckets(load_config(settings), sides["train"])
     for side, members in sides.items():
         write_table(tables[side], members)
     write_table(tables["manifest"], clips)

@@ -1,11 +1,12 @@
-"""Whether held-out clips are long and large enough for the protocol that they are to be scored by."""
+"""Whether clips are large enough: held-out ones, and long enough, for their protocol, training ones for its sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from video_vae.config import Config
+from video_vae.config import Config, Data
 from video_vae.config.protocols import scored_as
+from video_vae.config.sizes import size_text
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.errors import UserError
@@ -55,6 +56,35 @@ def unfit(config: Config, held_out: Sequence[Clip]) -> str:
     settings = "reconstruction.max_frames or data.resolution"
     cure = f"leave such clips out by {' and '.join(cures)}, or set {settings}, then the results say modified"
     return f"{config.evaluation.protocol}: {'; '.join(said)}; {cure}"
+
+
+def check_buckets(config: Config, train: Sequence[Clip]) -> None:
+    """Check that for each size of `data.buckets`, or of a stage's own, some training clip has as many pixels.
+
+    Raises:
+        UserError: if all would have to be enlarged for one of them.
+    """
+    named = {"data.buckets": config.data.buckets}
+    named |= {f"stages.{name}.buckets": config.stages.of(name).buckets or () for name in config.stages.trained}
+    for key, buckets in named.items():
+        for bucket in buckets:
+            size = bucket.resolution
+            if train and all(enlargement(clip, size, least_zoom(config.data)) > 1 for clip in train):
+                largest = max(train, key=lambda clip: (clip.height * clip.width, clip.clip_id))
+                raise UserError(
+                    f"{key}: {size_text(size)} is larger than every training clip (the largest, {largest.clip_id}, has "
+                    f"{size_text((largest.height, largest.width))} pixels); leave it out or add larger clips"
+                )
+
+
+def least_zoom(data: Data) -> float:
+    """Return the smallest enlargement that training windows are seen at."""
+    return min(data.scales) if data.crop == "random" else data.zoom
+
+
+def enlargement(clip: Clip, size: tuple[int, int], zoom: float) -> float:
+    """Return how many pixels of what the model sees, at a size and a zoom, there are for one of a clip's, by side."""
+    return zoom * max(size[0] / clip.height, size[1] / clip.width)
 
 
 def _named(clips: Sequence[str]) -> str:

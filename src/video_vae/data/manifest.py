@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="files probed at once [cores]")
     scored = "settings that held-out clips must be long and large enough for, as JSON text"
     parser.add_argument("--scored-as", nargs="+", default=[], metavar="JSON", help=scored)
+    trained = "settings whose sizes training clips must be large enough for, as JSON text"
+    parser.add_argument("--trained-at", nargs="+", default=[], metavar="JSON", help=trained)
     sets = "only check that a folder is a public set of clips: davis, davis-2017, mcl-jcv or tokenbench"
     parser.add_argument("--benchmark", metavar="NAME", help=sets)
     listed = "with --benchmark: write a list of the clips, all held out, for data.sources"

@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reuse", type=Path, metavar="DIR", help="folder of folders with shards, to take clips from [--output alone]"
     )
+    size = "one of the sizes of data.buckets [data.resolution]"
+    parser.add_argument("--resolution", type=int, nargs=2, metavar=("H", "W"), help=size)
     parser.add_argument("--workers", type=int, help="clips prepared at once [cores]")
 
 

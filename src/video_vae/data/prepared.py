@@ -62,6 +62,16 @@ def read_note(shard: Path) -> dict[str, Any]:
     return note
 
 
+def noted_size(shard: Path) -> tuple[int, int]:
+    """Read at which height and width a shard's clips were prepared, in pixels.
+
+    Raises:
+        UserError: if it is missing, damaged, or no shard of prepared clips.
+    """
+    height, width = read_note(shard)["settings"]["resolution"]
+    return height, width
+
+
 class PreparedClips:
     """Read windows of prepared clips; can be handed to worker processes.
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from video_vae.config import Config, load_config
+from video_vae.config.slices import seen_at
 from video_vae.data.content import MediaError, raise_if_source_missing
 from video_vae.data.identity import is_content_id
 from video_vae.data.kept import earlier_shards, keep
@@ -94,7 +95,7 @@ class _Job:
 def run(args: argparse.Namespace) -> None:
     """Prepare the clips of one shard and write them with a record of the run beside them."""
     started = time.time()
-    config = load_config(args.config)
+    config = seen_at(load_config(args.config), args.resolution)
     if config.data.prepare == "none":
         raise UserError("data.prepare is none: nothing is to be prepared; set it to h264 or lossless")
     if args.output.suffix != ".tar":

@@ -16,6 +16,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from video_vae import __version__
 from video_vae.config import Config
+from video_vae.config.sizes import size_text
 from video_vae.errors import UserError
 from video_vae.files import spellings
 from video_vae.provenance import RECORD
@@ -269,7 +270,7 @@ def _data(origin: Origin, config: Config) -> str:
     if not origin.records:
         return "Not recorded: this model was not trained in the folder that it was exported from."
     last = origin.records[0]
-    height, width = config.data.resolution
+    sizes = " or ".join(map(size_text, last.get("sizes") or [config.data.resolution]))
     tables = [
         f"`{Path(part['path']).name}` sha256 `{part['sha256']}`"
         for key, part in last["inputs"].items()
@@ -283,7 +284,7 @@ def _data(origin: Origin, config: Config) -> str:
         held_out += f" (not held out by source: {shared} of them come from files that are also trained on)"
     return (
         f"{last.get('clips', '?')} training clips and images, {held_out}, seen at "
-        f"{height}x{width} pixels{every}. Tables of the clips: {', '.join(tables)}."
+        f"{sizes} pixels{every}. Tables of the clips: {', '.join(tables)}."
     )
 
 

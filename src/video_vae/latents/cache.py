@@ -91,6 +91,27 @@ def moments(rows: NDArray[Any]) -> Tensor:
     return torch.from_numpy(rows).float().transpose(0, 1).contiguous()
 
 
+def cached_size(path: Path) -> tuple[int, int]:
+    """Read at which height and width a cache's file saw frames, in pixels.
+
+    Raises:
+        UserError: if it is missing, damaged or no latent cache.
+    """
+    try:
+        height, width = _note(path, opened(str(path), stamp_of(path)).metadata())["resolution"]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise broken(path, error) from None
+    return height, width
+
+
+def _note(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """Read what a file says of itself."""
+    if (metadata or {}).get("format") not in (FORMAT, UNCHECKED):
+        raise UserError(f"{path} is not a latent cache; make one with encode-latents")
+    note: dict[str, Any] = json.loads((metadata or {})[NOTE])
+    return note
+
+
 class LatentCache:
     """Read windows of the cached moments; can be handed to worker processes.
 
@@ -214,9 +235,8 @@ class LatentCache:
         try:
             self._stamps[path] = stamp_of(path)
             stored = opened(str(path), self._stamps[path])
-            metadata = stored.metadata() or {}
-            if metadata.get("format") not in (FORMAT, UNCHECKED):
-                raise UserError(f"{path} is not a latent cache; make one with encode-latents")
+            metadata = stored.metadata()
+            note = _note(path, metadata)
             if metadata["format"] == UNCHECKED:
                 self._unchecked.add(path)
                 log.warning("%s has no checksums; delete it and encode the clips again, so that damage is found", path)
@@ -224,7 +244,6 @@ class LatentCache:
             for clip_id in stored.offset_keys():
                 if clip_id != CHECKSUMS:
                     rows += self._add(path, clip_id, rows, stored.get_slice(clip_id).get_shape())
-            note: dict[str, Any] = json.loads(metadata[NOTE])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise broken(path, error) from None
         return note

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from video_vae.config import Config, load_config
+from video_vae.config.slices import seen_at
 from video_vae.data.content import raise_if_source_missing
 from video_vae.data.identity import is_content_id
 from video_vae.data.kept import keep
@@ -122,7 +123,7 @@ _PART = re.compile(r".+\.[0-9a-f]{16}")
 def run(args: argparse.Namespace) -> None:
     """Encode the clips of one shard and write them with a record of the run beside them."""
     started = time.time()
-    config = load_config(args.config)
+    config = seen_at(load_config(args.config), args.resolution)
     check_places({args.output: [NOTE], args.output.with_suffix(f".{RECORD}"): RECORD_TRAITS})
     clips = shard_clips(args.data_path, args.shard, args.shards, config.data.columns)
     if config.data.crop == "random":  # scores look at the centre, and so does the validation: from pixels

@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reuse", type=Path, metavar="DIR", help="folder of folders with caches, to take clips from [--output alone]"
     )
+    size = "one of the sizes of data.buckets [data.resolution]"
+    parser.add_argument("--resolution", type=int, nargs=2, metavar=("H", "W"), help=size)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 

@@ -12,12 +12,12 @@ from video_vae.config import STAGES, Config, StageName, load_merged, parse_confi
 from video_vae.config.runs import Runs, data_owner, resolve, stage_owner
 from video_vae.config.slices import (
     Slice,
+    cached_sizes,
     data_slice,
     latents_fingerprint,
     prepared_fingerprint,
+    prepared_sizes,
     stage_slice,
-    uses_cache,
-    uses_prepared,
 )
 from video_vae.config.types import RESERVED
 from video_vae.errors import UserError
@@ -112,11 +112,13 @@ def _record(folder: Path) -> Record | None:
 def _caches(results: Path, all_runs: Sequence[Runs]) -> Iterator[Outdated]:
     """Find latents and prepared clips of other settings."""
     configs = [run for runs in all_runs for run in runs.values()]
-    latents = {latents_fingerprint(run): any(uses_cache(run, stage) for stage in STAGES) for run in configs}
+    latents = {latents_fingerprint(run): False for run in configs if not cached_sizes(run)}
+    latents |= {latents_fingerprint(run, size): True for run in configs for size in cached_sizes(run)}
     yield from _unnamed(results / "latents", latents, "latents of other settings")
-    prepared = [(prepared_fingerprint(run), run) for run in configs if run.data.prepare != "none"]
-    used = {name: any(uses_prepared(run, stage) for stage in STAGES) for name, run in prepared}
-    yield from _unnamed(results / "prepared", used, "prepared clips of other settings")
+    preparing = [run for run in configs if run.data.prepare != "none"]
+    prepared = {prepared_fingerprint(run): False for run in preparing if not prepared_sizes(run)}
+    prepared |= {prepared_fingerprint(run, size): True for run in configs for size in prepared_sizes(run)}
+    yield from _unnamed(results / "prepared", prepared, "prepared clips of other settings")
 
 
 def _unnamed(parent: Path, made: Mapping[str, bool], what: str) -> Iterator[Outdated]:

@@ -131,6 +131,25 @@ class LatentSource:
         return moments(_fetched(piece, self.readers))
 
 
+class SizedSource:
+    """Windows at several sizes, each read by the source of its size.
+
+    Args:
+        sources: of the same clips, in the order of the plan's sizes.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+        self.clips = sources[0].clips
+        self.latents = sources[0].latents
+        # A clip that fails at one size only may have another count there.
+        self.frames = [min(counts) for counts in zip(*(source.frames for source in sources), strict=True)]
+
+    def read(self, window: Window) -> Tensor:
+        """Read a window as float32 at its size: moments (8,T,h,w) or pixels (3,T,H,W) in [-1,1]."""
+        return self.sources[window.size].read(window)
+
+
 def _fetched(piece: Piece[NDArray[Any]], readers: Readers | None) -> NDArray[Any]:
     return piece.fetch() if readers is None else readers.fetch(piece)
 

@@ -21,13 +21,14 @@ def peak_memory_gb(device: torch.device) -> float:
 
 
 @contextmanager
-def out_of_memory_named(place: str, data: Tensor, stage: Stage) -> Iterator[None]:
+def out_of_memory_named(place: str, data: Tensor, stage: Stage, *, sizes: int = 1) -> Iterator[None]:
     """Turn torch's error of a pass that does not fit into memory into one line.
 
     Args:
         place: stage and step.
         data: the clips of the pass.
         stage: settings, of which the line names those that help.
+        sizes: how many sizes the stage's steps take.
 
     Raises:
         UserError: in place of torch's error.
@@ -40,12 +41,12 @@ def out_of_memory_named(place: str, data: Tensor, stage: Stage) -> Iterator[None
         clips, _, frames, height, width = data.shape
         raise UserError(
             f"{place}: out of memory on {data.device.type} in a pass of {clips} clips of {frames} frames of "
-            f"{height}x{width} {stage.objective}; set {', '.join(_cures(data, stage))}; the same command then goes on "
-            "from the newest checkpoint"
+            f"{height}x{width} {stage.objective}; set {', '.join(_cures(data, stage, sizes))}; the same command then "
+            "goes on from the newest checkpoint"
         ) from None
 
 
-def _cures(data: Tensor, stage: Stage) -> list[str]:
+def _cures(data: Tensor, stage: Stage, sizes: int) -> list[str]:
     """List the settings of the stage that save memory and are not in use."""
     cures = []
     if data.shape[0] > 1:
@@ -56,4 +57,5 @@ def _cures(data: Tensor, stage: Stage) -> list[str]:
         cures.append("shard_optimizer: true (several ranks)")
     if stage.objective == "pixels" and stage.perceptual_weight and stage.perceptual_frames is None:
         cures.append("perceptual_frames: 4")
-    return [*cures, f"the longest of frames below {stage.frames[1]}", "or a smaller data.resolution"]
+    smaller = "or a smaller data.resolution" if sizes == 1 else "or smaller sizes in data.buckets"
+    return [*cures, f"the longest of frames below {stage.frames[1]}", smaller]

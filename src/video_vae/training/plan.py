@@ -12,8 +12,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import accumulate
 
 from video_vae.config import Data, Stage
+from video_vae.config.sizes import size_text
 from video_vae.data.view import View
 from video_vae.errors import UserError
 
@@ -60,6 +62,8 @@ class Window:
     """Number of frames."""
     view: View | None = None
     """Which part of the frames; None for the centre, as scores see it."""
+    size: int = 0
+    """At which of the plan's sizes, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,8 @@ class StepShape:
     """The step takes images: real ones, or single frames of videos."""
     length: int
     """Frames per clip."""
+    size: int = 0
+    """Which of the plan's sizes the clips are seen at, from 0."""
 
 
 class StagePlan:
@@ -81,7 +87,7 @@ class StagePlan:
         stage: settings of the stage.
         frames: frames of each clip of the training table, at the data's frame interval.
         videos: whether each clip is a video.
-        data: how training looks at the frames (`crop`, `scales`, `flip`); by default as scores do.
+        data: how training looks at the frames (`crop`, `scales`, `flip`, `buckets`); by default as scores do.
 
     Raises:
         UserError: if no clip is long enough for the stage's shortest length.
@@ -101,6 +107,8 @@ class StagePlan:
         self._data = data or Data()
         self.name = name
         self.image_share = stage.image_share
+        self.sizes = stage.sizes(self._data)
+        self._until = list(accumulate(bucket.share for bucket in self.sizes))
         self.num_clips = len(frames)
         self._frames = list(frames)
         rows = [row for row, video in enumerate(videos) if video]
@@ -128,12 +136,25 @@ class StagePlan:
         return shortest, min(longest, available)
 
     def shape(self, step: int) -> StepShape:
-        """Return whether a step (counted from 1) takes images, and the length of its clips."""
-        share = draw(*self.key, step, "images") / 2**63
+        """Return whether a step (counted from 1) takes images, the length of its clips, and at which size."""
+        share, size = draw(*self.key, step, "images") / 2**63, self._size(step)
         if share < self.image_share:
-            return StepShape(images=True, length=1)
+            return StepShape(images=True, length=1, size=size)
         spread = self.longest - self.shortest + 1
-        return StepShape(images=False, length=self.shortest + draw_below(spread, *self.key, step, "length"))
+        length = self.shortest + draw_below(spread, *self.key, step, "length")
+        return StepShape(images=False, length=length, size=size)
+
+    def _size(self, step: int) -> int:
+        if len(self.sizes) == 1:
+            return 0
+        place = draw_share(*self.key, step, "size") * self._until[-1]
+        return min(bisect_right(self._until, place), len(self.sizes) - 1)  # the product may be rounded up to the sum
+
+    def noted(self, step: int) -> dict[str, bool | str]:
+        """Return what the log says of a step: whether it takes images, and where there are several sizes, which."""
+        shape = self.shape(step)
+        size = {"size": size_text(self.sizes[shape.size].resolution)} if len(self.sizes) > 1 else {}
+        return {"images": shape.images, **size}
 
     def window(self, step: int, position: int, attempt: int = 0) -> Window:
         """Return the window at a position of a step's global batch; `attempt` counts its replacements.
@@ -147,7 +168,7 @@ class StagePlan:
             short = bisect_right(self._lengths, shape.length - 1)
             row = self._rows[short + draw_below(len(self._rows) - short, *key, "clip")]
         start = draw_below(self._frames[row] - shape.length + 1, *key, "start")
-        return Window(row=row, start=start, length=shape.length, view=self._view(*key))
+        return Window(row=row, start=start, length=shape.length, view=self._view(*key), size=shape.size)
 
     def _view(self, *key: int | str) -> View | None:
         data = self._data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from video_vae.config import Columns, Config, Data, Stage, StageName
+from video_vae.data.fit import check_buckets, enlargement
 from video_vae.data.open_table import read_table
 from video_vae.data.prepared import PreparedClips, settings_of
 from video_vae.data.readers import Readers
@@ -19,12 +20,11 @@ from video_vae.data.split import neighbours_warning, not_held_out_by_source
 from video_vae.data.table import Clip
 from video_vae.distributed.ranks import Ranks
 from video_vae.errors import UserError, one_line
-from video_vae.latents.cache import LatentCache
 from video_vae.losses import PerceptualLoss
 from video_vae.models.video import VideoAutoencoderKL
 from video_vae.provenance import fingerprint, sha256_path
-from video_vae.training.datasets import LatentSource, PixelSource, Source
 from video_vae.training.plan import StagePlan, epochs_of, steps_of
+from video_vae.training.sources import Opened, open_inputs, source_at, training_source
 from video_vae.training.speed import apply_options
 from video_vae.training.step import StageLoss
 from video_vae.training.trainer import Task
@@ -101,11 +101,12 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     ranks.share(stage.global_batch, stage.micro_batch, name)
     train, valid = ranks.broadcast(_tables(inputs, config.data.columns) if ranks.is_main else None)
     vae = _model(config, inputs)
-    cache = _cache(config, stage, inputs, vae)
+    check_buckets(config, train)
+    opened = open_inputs(config, stage, vae, train, latents=inputs.latents, prepared=inputs.prepared)
     if ranks.is_main:
-        _warn_of_enlarged(train, config.data)
+        _warn_of_enlarged(train, config.data, stage)
     readers = started_readers(stage, ranks)
-    source = _source(train, cache, _prepared(config, cache, inputs, train), config, readers)
+    source = training_source(train, config, stage, opened, readers)
     videos = [clip.kind == "video" for clip in train]
     plan = StagePlan(seed=config.seed, name=name, stage=stage, frames=source.frames, videos=videos, data=config.data)
     steps = steps_of(stage, len(train))
@@ -114,7 +115,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     )
     if stage.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
-    apply_options(vae, stage)
+    apply_options(vae, stage, sizes=len(plan.sizes))
     _warn_of_emulation(name, stage, ranks.device)
     task = Task(
         name=name,
@@ -123,12 +124,12 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
         plan=plan,
         source=source,
         loss=loss,
-        validator=_validator(loss, valid, cache, config, plan, ranks, readers),
+        validator=_validator(loss, valid, opened, config, plan, ranks, readers),
         max_failed_share=config.data.max_failed_share,
         readers=readers,
     )
-    identity = ranks.broadcast(_identity(config, name, train, loss, inputs, cache) if ranks.is_main else None)
-    facts = _facts(task, train, valid, cache) | {"lpips_sha256": identity["lpips"]}
+    identity = ranks.broadcast(_identity(config, name, train, loss, inputs, opened) if ranks.is_main else None)
+    facts = _facts(task, train, valid, opened) | {"lpips_sha256": identity["lpips"]}
     return Setup(task=task, fingerprint=fingerprint(identity), facts=facts)
 
 
@@ -165,52 +166,6 @@ def _model(config: Config, inputs: Inputs) -> VideoAutoencoderKL:
     return vae
 
 
-def _cache(config: Config, stage: Stage, inputs: Inputs, vae: VideoAutoencoderKL) -> LatentCache | None:
-    if stage.objective == "pixels" or config.latents.cache == "off":
-        return None
-    if not inputs.latents:
-        if config.latents.cache == "on":
-            raise UserError("latents.cache is on and no cache was given; name its files by --latents")
-        log.info("no latent cache given: the spatial VAE encodes every step's clips")
-        return None
-    return LatentCache(
-        inputs.latents,
-        spatial_sha256=weights_sha256(vae.spatial.state_dict()),
-        resolution=config.data.resolution,
-        zoom=config.data.zoom,
-        sampling=Sampling.of(config.data),
-        crop=config.data.crop,
-        scales=config.data.scales,
-        flip=config.data.flip,
-    )
-
-
-def _prepared(config: Config, cache: LatentCache | None, inputs: Inputs, train: Sequence[Clip]) -> PreparedClips | None:
-    """Open the prepared clips of a stage that reads pixels."""
-    if cache is not None or config.data.prepare == "none":
-        return None
-    if not inputs.prepared:
-        raise UserError(
-            f"data.prepare is {config.data.prepare} and no prepared clips were given; make them by `video-vae "
-            "prepare-clips` and name the shards by --prepared, or set it to none"
-        )
-    prepared = PreparedClips(inputs.prepared, config.data)
-    prepared.check_holds(train)
-    return prepared
-
-
-def _source(
-    clips: Sequence[Clip],
-    cache: LatentCache | None,
-    prepared: PreparedClips | None,
-    config: Config,
-    readers: Readers | None,
-) -> Source:
-    if cache is not None:
-        return LatentSource(clips, cache, readers)
-    return PixelSource(clips, config.data.resolution, Sampling.of(config.data), config.data.zoom, prepared, readers)
-
-
 def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | None:
     if stage.objective != "pixels" or not stage.perceptual_weight:
         return None
@@ -224,7 +179,7 @@ def _perceptual(name: str, stage: Stage, inputs: Inputs) -> PerceptualLoss | Non
 def _validator(
     loss: StageLoss,
     valid: Sequence[Clip],
-    cache: LatentCache | None,
+    opened: Opened,
     config: Config,
     plan: StagePlan,
     ranks: Ranks,
@@ -233,12 +188,11 @@ def _validator(
     if not valid:
         log.warning("no held-out clips: nothing is validated; give them by --valid-path")
         return None
-    centre = config.data.crop == "center"  # as scores see the clips
-    known = (
-        centre and cache is not None and all(clip.clip_id in cache or clip.clip_id in cache.failed for clip in valid)
-    )
-    source = _source(valid, cache if known else None, None, config, readers)
-    pixels = _source(valid, None, None, config, readers)
+    size, clips = config.data.resolution, Opened(caches={}, prepared={})
+    cache = opened.caches.get(size) if config.data.crop == "center" else None  # as scores see the clips
+    known = cache is not None and all(clip.clip_id in cache or clip.clip_id in cache.failed for clip in valid)
+    pixels = source_at(size, valid, config, clips, readers)
+    source = source_at(size, valid, config, opened, readers) if known else pixels
     return Validator(
         loss=loss,
         source=source,
@@ -250,7 +204,7 @@ def _validator(
 
 
 def _identity(
-    config: Config, name: str, train: Sequence[Clip], loss: StageLoss, inputs: Inputs, cache: LatentCache | None
+    config: Config, name: str, train: Sequence[Clip], loss: StageLoss, inputs: Inputs, opened: Opened
 ) -> dict[str, Any]:
     """Gather what shapes the trained weights; files by content, so that moving them changes nothing."""
     vae = loss.vae
@@ -265,13 +219,14 @@ def _identity(
             config.data.zoom,
             *Sampling.of(config.data).identity(),
             *_views(config.data),
-            *([] if cache is not None or config.data.prepare == "none" else [settings_of(config.data)]),
+            *([settings_of(config.data)] if opened.prepared else []),
+            *_sizes(config.data, loss.stage),
         ],
         "clips": [[clip.clip_id, clip.source_id, clip.start_frame, clip.num_frames, clip.kind] for clip in train],
         "net": fresh if inputs.init_from is None else sha256_path(inputs.init_from),
         "scaling_factor": vae.config["scaling_factor"],
         "spatial_sample": config.spatial.sample,
-        "latents": None if cache is None else sorted(cache.dtypes),
+        "latents": sorted({dtype for cache in opened.caches.values() for dtype in cache.dtypes}) or None,
         "lpips": None if loss.perceptual is None else weights_sha256(loss.perceptual.state_dict()),
     }
 
@@ -279,7 +234,14 @@ def _identity(
 def _shaping(stage: Stage) -> dict[str, Any]:
     """What of a stage's settings shapes its weights; where both halves are trained, `train` is left out, as it was."""
     both = set(stage.train) == {"encoder", "decoder"}
-    return stage.model_dump(mode="json", exclude={*FREE_SETTINGS, *(["train"] if both else [])})
+    return stage.model_dump(mode="json", exclude={*FREE_SETTINGS, "buckets", *(["train"] if both else [])})
+
+
+def _sizes(data: Data, stage: Stage) -> list[Any]:
+    """What trainings at other sizes than `data.resolution` are named by as well."""
+    buckets = data.buckets if stage.buckets is None else stage.buckets
+    total = sum(bucket.share for bucket in buckets)
+    return [[[*bucket.resolution, bucket.share / total] for bucket in buckets]] if buckets else []
 
 
 def _views(data: Data) -> list[Any]:
@@ -287,34 +249,34 @@ def _views(data: Data) -> list[Any]:
     return [] if data.crop == "center" and not data.flip else [data.crop, list(data.scales), data.flip]
 
 
-def _warn_of_enlarged(clips: Sequence[Clip], data: Data) -> None:
+def _warn_of_enlarged(clips: Sequence[Clip], data: Data, stage: Stage) -> None:
     """Name the clips that are smaller than what the model sees of them."""
     zoom = max(data.scales) if data.crop == "random" else data.zoom
-    height, width = data.resolution
-    small = [clip.clip_id for clip in clips if zoom * max(height / clip.height, width / clip.width) > 1]
-    if small:
-        log.warning(
-            "%d of %d clips are enlarged, since they have fewer pixels than the model sees of them (%dx%d, enlargement "
-            "%g): %s",
-            len(small),
-            len(clips),
-            height,
-            width,
-            zoom,
-            ", ".join(small[:NAMED]) + (", ..." if len(small) > NAMED else ""),
-        )
+    for height, width in (bucket.resolution for bucket in stage.sizes(data)):
+        small = [clip.clip_id for clip in clips if enlargement(clip, (height, width), zoom) > 1]
+        if small:
+            log.warning(
+                "%d of %d clips are enlarged, since they have fewer pixels than the model sees of them (%dx%d, "
+                "enlargement %g): %s",
+                len(small),
+                len(clips),
+                height,
+                width,
+                zoom,
+                ", ".join(small[:NAMED]) + (", ..." if len(small) > NAMED else ""),
+            )
 
 
-def _read_as(source: Source) -> dict[str, Any] | None:
+def _read_as(prepared: Collection[PreparedClips]) -> dict[str, Any] | None:
     """Say which prepared clips a training sees, and how near they are to the clips; None where it sees the clips."""
-    prepared = source.prepared if isinstance(source, PixelSource) else None
-    if prepared is None:
+    if not prepared:
         return None
-    decibels = prepared.decibels
-    return {"prepare": prepared.kind, "psnr": round(sum(decibels) / len(decibels), 2) if decibels else None}
+    decibels = [value for clips in prepared for value in clips.decibels]
+    kind = next(clips.kind for clips in prepared)
+    return {"prepare": kind, "psnr": round(sum(decibels) / len(decibels), 2) if decibels else None}
 
 
-def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], cache: LatentCache | None) -> dict[str, Any]:
+def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], opened: Opened) -> dict[str, Any]:
     trained = task.loss.trained()
     epochs = epochs_of(task.stage, task.steps, len(train))
     log.info(
@@ -333,8 +295,9 @@ def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], cache: Late
         "clips": len(train),
         "held_out_clips": len(valid),
         "not_held_out_by_source": len(not_held_out_by_source(train, valid)),
-        "cached_latents": cache is not None,
-        "prepared": _read_as(task.source),
+        "cached_latents": bool(opened.caches),
+        "prepared": _read_as(opened.prepared.values()),
+        "sizes": [list(bucket.resolution) for bucket in task.plan.sizes],
         "parameters": sum(value.numel() for value in task.loss.vae.parameters()),
         "trained_parameters": sum(value.numel() for value in trained.values()),
     }

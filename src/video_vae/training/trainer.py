@@ -221,7 +221,8 @@ class Trainer:
 
     def _memory_named(self, data: Tensor) -> AbstractContextManager[None]:
         """Say which clips did not fit into memory, and which settings to change."""
-        return out_of_memory_named(f"{self.task.name}, step {self.counters.step + 1}", data, self.stage)
+        place, sizes = f"{self.task.name}, step {self.counters.step + 1}", len(self.task.plan.sizes)
+        return out_of_memory_named(place, data, self.stage, sizes=sizes)
 
     def _unsynced(self) -> AbstractContextManager[None]:
         if isinstance(self.model, DistributedDataParallel):
@@ -316,7 +317,7 @@ class Trainer:
             "grad_norm": norm,
             "lr": rate,
             "frames": frames,
-            "images": batch.images,
+            **self.task.plan.noted(batch.step),
             "frames_per_s": frames / spent,
             **speed,
             **{f"{name}_s": seconds.get(name, 0.0) for name in ("data", "forward", "backward", "optimizer")},

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from video_vae.config import Config, parse_config, slices
+from video_vae.config import STAGES, Config, parse_config, slices
 from video_vae.config.protocols import protocol_text, scored_as
 from video_vae.errors import UserError
 from video_vae.provenance import code_record, package_versions
@@ -25,14 +25,21 @@ _SLICERS: Mapping[str, Callable[[Config, Record], slices.Slice]] = {
     "manifest": lambda config, _: slices.data_slice(config),
     "start-model": lambda config, _: slices.start_slice(config),
     "train-spatial": lambda config, _: slices.spatial_slice(config),
-    "encode-latents": lambda config, _: slices.latents_slice(config),
-    "prepare-clips": lambda config, _: slices.prepare_slice(config),
+    "encode-latents": lambda config, record: slices.latents_slice(config, _size(config, record)),
+    "prepare-clips": lambda config, record: slices.prepare_slice(config, _size(config, record)),
     "encode": lambda config, _: slices.video_latents_slice(config),
     "train": lambda config, record: slices.stage_slice(config, record.values["stage"]),
     "reconstruct": lambda config, record: _reconstruction(config, record),
     "latent-statistics": lambda config, _: slices.statistics_slice(config),
     "report": lambda config, _: slices.report_slice(config),
 }
+
+
+def _size(config: Config, record: Record) -> Sequence[int] | None:
+    """Return the size that a job saw frames at, where a config trains at it: one of `data.buckets`."""
+    size = ((record.values.get("config") or {}).get("data") or {}).get("resolution")
+    trained = [known for stage in STAGES for known in slices.sizes(config, stage)]
+    return next((known for known in trained if [*known] == size), None)
 
 
 def _reconstruction(config: Config, record: Record) -> slices.Slice:
