@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from av.video.frame import VideoFrame
 
 from clips import decode_in_order, write_video
 from reading import make_clip
@@ -149,6 +151,19 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 * 8 * 96 * 128 * 3
+
+
+def test_a_frame_is_freed_when_the_next_one_is_read(video: Path) -> None:
+    """Not only by the garbage collector, which comes after hundreds of them: as many of 4K are gigabytes."""
+    gc.collect()
+    gc.disable()
+    try:
+        for number, _ in enumerate(iterate_pieces(video, range(FRAMES), 1)):
+            if number == FRAMES // 2:
+                held = sum(type(thing) is VideoFrame for thing in gc.get_objects())
+        assert 1 <= held <= 3
+    finally:
+        gc.enable()
 
 
 def test_frames_may_be_skipped_and_repeated_on_the_way(video: Path) -> None:

@@ -50,6 +50,7 @@ def test_so_many_clips_are_validated_on_as_the_config_says(trained: Path) -> Non
 def test_a_validation_that_takes_much_of_the_time_is_told_with_what_to_set() -> None:
     stage = Stage(steps=1000, validate_every=100)
     assert slow_line(stage, 64, seconds=1.9, between=100.0) == ""
+    assert slow_line(stage, 64, seconds=1.9, between=0.0) == ""  # a training that was started again
     assert slow_line(stage, 64, seconds=8.0, between=100.0) == (
         "validating 64 windows takes 8 s, 8 % of the time between two validations; "
         "validation_clips: 16 or validate_every: 400 keeps it to 2 %"

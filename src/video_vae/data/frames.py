@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 
 import av
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from video_vae.data.container import Decoder, opened
@@ -54,10 +55,11 @@ def iterate_frames(path: str | Path, indices: Sequence[int], *, whole: bool = Fa
     if Path(path).suffix.lower() in ANIMATED_SUFFIXES:
         yield from iterate_animation(path, indices)
         return
+    converter = VideoReformatter()
     for index, (frame, stream, damaged) in zip(indices, decode_frames(path, indices), strict=False):
         if whole and damaged:
             raise MediaError("damaged", f"the decoder marks frame {index}, or one that it depends on, as corrupt")
-        yield to_rgb(frame, stream)
+        yield to_rgb(frame, stream, converter)
 
 
 def decode_frames(path: str | Path, indices: Sequence[int] | None = None) -> Iterator[Decoded]:
@@ -160,8 +162,8 @@ def _by_stamp(reader: _Reader, indices: Sequence[int]) -> Iterator[Decoded]:
     index = reader.index
     place = tries = 0
     while place < len(indices):
-        reached = place
-        start = index.key_of(indices[place]) - tries if tries <= _EARLIER else 0
+        reached, key = place, index.key_of(indices[place])
+        start = key - tries if tries <= _EARLIER else 0
         frames = reader.from_key(start) if start > 0 else None
         from_start, later = frames is None, False
         for frame in frames if frames is not None else reader.from_start():
@@ -174,7 +176,8 @@ def _by_stamp(reader: _Reader, indices: Sequence[int]) -> Iterator[Decoded]:
                 place += 1
                 if place == len(indices):
                     return
-                if index.key_of(indices[place]) > index.key_of(indices[place - 1]) + 1:
+                before, key = key, index.key_of(indices[place])
+                if key > before + 1:
                     break
         if place == reached and from_start:
             raise reader.missing(indices[place], later=later)

@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -74,17 +75,20 @@ class _Turn:
 _UPRIGHT = _Turn()
 
 
-def to_rgb(frame: VideoFrame, stream: VideoStream) -> Frames:
+def to_rgb(frame: VideoFrame, stream: VideoStream, converter: VideoReformatter | None = None) -> Frames:
     """Show a frame: 8-bit BT.709 RGB of square pixels, upright, uint8 (H,W,3).
 
-    `stream` is where the frame comes from.
+    Args:
+        frame: as decoded.
+        stream: where it comes from.
+        converter: set up once for frames of one kind, by one thread; None sets one up for this frame.
 
     Raises:
         MediaError: if its colours or its display matrix are of a kind that is not read; says what to do.
     """
     turn = _turn(frame)
     try:
-        pixels = _convert(frame, _shown_width(frame, stream))
+        pixels = _convert(frame, _shown_width(frame, stream), converter or VideoReformatter())
     except (av.FFmpegError, ValueError) as error:
         detail = f"{frame.format.name} pixels are not converted to RGB ({message(error)})"
         raise MediaError("unreadable", f"{detail}; make a copy: ffmpeg -i FILE -pix_fmt yuv420p new.mp4") from None
@@ -105,10 +109,10 @@ def picture_handling(frame: VideoFrame, stream: VideoStream) -> tuple[Handling, 
 
 def _turn(frame: VideoFrame) -> _Turn:
     """Read the display matrix: where it puts (x right, y down) is (ax + cy, bx + dy)."""
-    sides: Any = frame.side_data  # whose stub knows no types of side data
-    try:
-        data = sides[Type.DISPLAYMATRIX]
-    except KeyError:
+    # `frame.side_data` would refer back to the frame, whose memory then waits for a garbage collection.
+    sides: Any = SideDataContainer(frame)
+    data = sides.get(Type.DISPLAYMATRIX)
+    if data is None:
         return _UPRIGHT
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data)[:36])
     if max(abs(b), abs(c)) * 50 <= min(abs(a), abs(d)):  # within a degree, as FFmpeg has it
@@ -138,13 +142,14 @@ def _is_hdr(frame: VideoFrame) -> bool:
     return frame.color_trc in (PQ, HLG)
 
 
-def _convert(frame: VideoFrame, width: int) -> Frames:
+def _convert(frame: VideoFrame, width: int, converter: VideoReformatter) -> Frames:
     matrix = _matrix(frame)
     if frame.interlaced_frame and frame.format.name.startswith("yuv4"):
         frame = _woven(frame)
     pixels = "rgb48le" if _is_hdr(frame) else "rgb24"
     # one thread: many files are decoded at once
-    shown = frame.reformat(
+    shown = converter.reformat(
+        frame,
         width=width,
         format=pixels,
         src_colorspace=matrix,

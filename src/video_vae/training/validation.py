@@ -64,10 +64,13 @@ def windows(source: Source, shortest: int, longest: int, most: int) -> list[Wind
 
 
 def slow_line(stage: Stage, count: int, seconds: float, between: float) -> str:
-    """Say what to set where validating `count` windows takes more than 2 % of the seconds between two; else nothing."""
-    share = seconds / max(1e-9, between)
-    if share <= MAX_SHARE:
+    """Say what to set where validating `count` windows takes more than 2 % of the seconds between two; else nothing.
+
+    `between` is 0 where no step was taken yet: nothing is known then.
+    """
+    if seconds <= MAX_SHARE * between or not between:
         return ""
+    share = seconds / between
     fewer, steps = int(count * MAX_SHARE / share), math.ceil(stage.validate_every * share / MAX_SHARE)
     cure = f"validation_clips: {fewer} or validate_every: {steps}" if fewer else f"validate_every: {steps}"
     took = f"validating {count} windows takes {seconds:.3g} s, {100 * share:.0f} % of the time between two validations"
