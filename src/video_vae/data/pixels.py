@@ -110,7 +110,7 @@ def picture_handling(frame: VideoFrame, stream: VideoStream) -> tuple[Handling, 
 def _turn(frame: VideoFrame) -> _Turn:
     """Read the display matrix: where it puts (x right, y down) is (ax + cy, bx + dy)."""
     # `frame.side_data` would refer back to the frame, whose memory then waits for a garbage collection.
-    sides: Any = SideDataContainer(frame)
+    sides: Any = SideDataContainer(frame)  # type: ignore[call-arg]
     data = sides.get(Type.DISPLAYMATRIX)
     if data is None:
         return _UPRIGHT
