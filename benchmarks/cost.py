@@ -1,6 +1,10 @@
-"""Count what the paper's run computes, and what that means in GPU hours and bytes. Nothing is run: any machine will do.
+"""Count what the runs of a config compute, and what that means in GPU hours and bytes.
+
+Nothing is run: any machine will do.
 
     python -m benchmarks.cost [CONFIG]
+
+Without a config the paper's run is counted. Each run is counted whole, also where it takes stages from another one.
 
 A multiplication with its addition counts as two operations. Convolutions, matrix products and attention are counted,
 forward and backward, by torch's own counter; the rest is left out.
@@ -9,12 +13,14 @@ forward and backward, by torch's own counter; the rest is left out.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import cache
 
 import torch
 from diffusers import AutoencoderKL
 
-from video_vae.config import STAGES, Config, load_config
+from video_vae.config import Config, StageName, load_config
+from video_vae.config.runs import Runs, resolve
 from video_vae.latents.cache import CHANNELS
 from video_vae.losses import PerceptualLoss
 from video_vae.metrics import LPIPS
@@ -32,10 +38,15 @@ LENGTHS = 5
 
 
 @cache
-def operations(config: str, stage: str, frames: int) -> float:
-    """Count the operations of one clip's forward and backward pass, in 1e12."""
-    settings = load_config(config)
-    what, (height, width) = getattr(settings.stages, stage), settings.data.resolution
+def _runs(config: str) -> Runs:
+    return resolve(load_config(config))
+
+
+@cache
+def operations(config: str, run: str, stage: StageName, size: tuple[int, int], frames: int) -> float:
+    """Count the operations of one clip's forward and backward pass at a size in pixels, in 1e12."""
+    settings, (height, width) = _runs(config)[run], size
+    what = settings.stages.of(stage)
     with torch.device("meta"):
         temporal = TemporalAutoencoderKL(**settings.model.temporal.model_dump(exclude={"init"}))
         vae = VideoAutoencoderKL(AutoencoderKL.from_config(SDXL), temporal)
@@ -53,39 +64,52 @@ def _perceptual() -> PerceptualLoss:
     return PerceptualLoss(LPIPS("vgg", spatial=False))
 
 
-def of_a_clip(config: str, stage: str) -> float:
-    """Average the operations of a clip over images and lengths, in 1e12."""
-    what = getattr(load_config(config).stages, stage)
+def of_a_clip(config: str, run: str, stage: StageName) -> float:
+    """Average the operations of a clip over images, lengths and sizes, in 1e12."""
+    settings = _runs(config)[run]
+    sizes = settings.stages.of(stage).sizes(settings.data)
+    counts = [bucket.share * _at_a_size(config, run, stage, bucket.resolution) for bucket in sizes]
+    return sum(counts) / sum(bucket.share for bucket in sizes)
+
+
+def _at_a_size(config: str, run: str, stage: StageName, size: tuple[int, int]) -> float:
+    what = _runs(config)[run].stages.of(stage)
     shortest, longest = what.frames
     places = sorted({shortest + (longest - shortest) * index // (LENGTHS - 1) for index in range(LENGTHS)})
-    counts = [operations(config, stage, frames) for frames in places]
+    counts = [operations(config, run, stage, size, frames) for frames in places]
     if len(counts) == 1:
         video = counts[0]
     else:
         parts = zip(places, places[1:], counts, counts[1:], strict=False)
         video = sum((b - a) * (x + y) / 2 for a, b, x, y in parts) / (longest - shortest)
-    return what.image_share * operations(config, stage, 1) + (1 - what.image_share) * video
+    return what.image_share * operations(config, run, stage, size, 1) + (1 - what.image_share) * video
 
 
 def table(config: str) -> str:
-    """Write the cost of each stage as a table."""
-    settings = load_config(config)
+    """Write the cost of each stage as a table, of each run where there are several."""
     names = " | ".join(f"{gpu}, GPU hours" for gpu in GPUS)
     lines = [
         f"| stage | clips | TFLOP per clip | EFLOP | {names} |",
         "| --- | ---: | ---: | ---: |" + " ---: |" * len(GPUS),
     ]
+    for run in _runs(config):
+        lines += _rows(config, run, f"{run}, " if len(_runs(config)) > 1 else "")
+    return "\n".join(lines)
+
+
+def _rows(config: str, run: str, label: str) -> Iterator[str]:
+    stages = _runs(config)[run].stages
     sums = [0.0] * (1 + len(GPUS))
-    for stage in STAGES:
-        what = getattr(settings.stages, stage)
+    for stage in stages.trained:
+        what = stages.of(stage)
         clips = (what.steps or 0) * what.global_batch
-        each = of_a_clip(config, stage)
+        each = of_a_clip(config, run, stage)
         total = [clips * each / 1e6, *(clips * each / (peak * SHARE * 3600) for peak in GPUS.values())]
         sums = [a + b for a, b in zip(sums, total, strict=True)]
         hours = " | ".join(f"{value:,.0f}" for value in total[1:])
-        lines.append(f"| {stage[-1]} | {clips:,} | {each:.1f} | {total[0]:,.0f} | {hours} |")
+        yield f"| {label}{stage[-1]} | {clips:,} | {each:.1f} | {total[0]:,.0f} | {hours} |"
     hours = " | ".join(f"{value:,.0f}" for value in sums[1:])
-    return "\n".join([*lines, f"| all | | | {sums[0]:,.0f} | {hours} |"])
+    yield f"| {label}all | | | {sums[0]:,.0f} | {hours} |"
 
 
 def bytes_a_frame(settings: Config) -> int:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from video_vae.config import load_config
+from video_vae.config import STAGES, load_config, load_merged
+from video_vae.config.runs import resolve, stage_owner
+from video_vae.config.slices import sizes
 from workflow.workflow_material import ROOT, Checkout, jobs
 
 REPORT = {"make_report": 1}
@@ -199,6 +201,23 @@ def test_the_papers_run_is_planned_for_a_cluster_as_typed(fresh: Checkout) -> No
     stage3 = text.split("rule train_stage3:")[1].split("\n[")[0]
     assert "nodes=3" in stage3 and "ranks=8" in stage3 and "gres=gpu:8" in stage3
     assert jobs(text)["train_stage3"] == 1
+
+
+def test_small_frames_first_is_planned_beside_the_papers_run(fresh: Checkout) -> None:
+    (fresh.folder / "clips").mkdir(exist_ok=True)
+    files = ["config/config.yaml", "config/progressive.yaml"]
+    given = ["--config", 'data={"sources": ["clips"]}', "--configfile", *files]
+    result = fresh.snakemake("-n", "results/metrics.csv", *given)
+    planned = jobs(result.stdout + result.stderr)
+    assert [planned[f"train_stage{number}"] for number in (1, 2, 3)] == [2, 2, 2]
+    assert planned["cache_latents"] == 2 and planned["prepare_manifest"] == 1 and planned["evaluate_clips"] == 6
+    runs = resolve(load_merged([ROOT / name for name in files]))
+    paper, progressive = runs["paper"].stages, runs["progressive"].stages
+    steps = [sum(stages.of(name).steps or 0 for name in STAGES) for stages in (paper, progressive)]
+    assert steps[0] == steps[1]
+    assert [sizes(runs["progressive"], name) for name in STAGES] == [((128, 128),), ((128, 128),), ((256, 256),)]
+    assert progressive.of("stage3").train == ("decoder",) and progressive.of("stage2").train == ("encoder", "decoder")
+    assert {stage_owner(runs, "progressive", name) for name in STAGES} == {"progressive"}
 
 
 def test_a_dry_run_needs_no_torch(fresh: Checkout) -> None:
