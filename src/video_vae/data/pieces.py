@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from video_vae.data.sampling import Sampling
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, look, resized_look
 from video_vae.data.video import iterate_clip, read_clip
 from video_vae.data.view import View
-
-DECODED_BYTES = 24 << 20
-"""Decoded frames held at once: so little is memory that the process has already, and a window of 4K is 400 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +50,11 @@ class PixelPiece(ClipPiece):
     """Which part of the frames."""
 
     def fetch(self) -> Frames:
-        """Decode and resize them, a few at a time."""
+        """Decode them and resize each."""
         indices = self.sampling.indices(self.clip)[self.start : self.start + self.length]
-        size = max(1, DECODED_BYTES // (3 * self.clip.height * self.clip.width))
-        parts = iterate_clip(self.clip, indices, size)
-        return np.concatenate([look(part, self.resolution, self.view) for part in parts])
+        see = partial(look, resolution=self.resolution, view=self.view)
+        (frames,) = iterate_clip(self.clip, indices, len(indices), see)
+        return frames
 
 
 @dataclass(frozen=True, kw_only=True)

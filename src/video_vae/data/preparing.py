@@ -43,8 +43,8 @@ from video_vae.tar_members import read_member
 
 log = logging.getLogger(__name__)
 
-DECODE_FRAMES = 8
-"""Frames decoded at once by each worker: 200 MB of 4K."""
+PIECE_FRAMES = 8
+"""Frames handled at once by each worker."""
 RATE = 25.0
 """Frames per second that the files say; nobody asks them for it."""
 COMPARED = (0.0, 0.5, 1.0)
@@ -182,8 +182,7 @@ def _prepare(clip: Clip, job: _Job, part: Path) -> None:
     )
     with writer:
         count = 0
-        for decoded in iterate_clip(clip, indices, DECODE_FRAMES):
-            frames = _seen(decoded, job.settings)
+        for frames in iterate_clip(clip, indices, PIECE_FRAMES, partial(_seen, settings=job.settings)):
             samples += [frames[place - count] for place in compared if count <= place < count + len(frames)]
             writer.write(frames)
             count += len(frames)

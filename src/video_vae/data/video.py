@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,12 @@ from video_vae.data.suffixes import IMAGE_SUFFIXES
 from video_vae.data.table import Clip, Kind, Reader
 from video_vae.data.times import uneven_times
 
+DECODED_BYTES = 24 << 20
+"""Decoded frames that decord gives at once: 17 of 4K are 400 MB."""
 _ONE_SIZE = "make a copy of one size: ffmpeg -i FILE new.mp4"
+
+See = Callable[[Frames], Frames]
+"""What becomes of each frame: uint8 (1,H,W,3) to (1,h,w,3), such as `transform.look`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,10 +159,11 @@ def read_clip(clip: Clip, indices: Sequence[int] | None = None) -> Frames:
     return _arranged(frames, unique, wanted)
 
 
-def iterate_clip(clip: Clip, indices: Sequence[int], size: int) -> Iterator[Frames]:
+def iterate_clip(clip: Clip, indices: Sequence[int], size: int, see: See | None = None) -> Iterator[Frames]:
     """Read frames of a clip, by non-decreasing indices, in pieces of `size` frames: uint8 (t,H,W,3).
 
-    The file is opened once and each frame is decoded once.
+    The file is opened once and each frame is decoded once. With `see`, pieces hold what it makes of each frame, and few
+    decoded frames are held.
 
     Raises:
         MediaError: if the file is gone or another than the table was made from, or a frame cannot be decoded whole.
@@ -165,14 +172,19 @@ def iterate_clip(clip: Clip, indices: Sequence[int], size: int) -> Iterator[Fram
     try:
         if clip.kind == "image":
             image = read_image(clip.path)
+            image = image if see is None else see(image)
             for start in range(0, len(indices), size):
                 yield np.repeat(image, len(indices[start : start + size]), axis=0)
         else:
             wanted = [clip.start_frame + index for index in indices]
-            if clip.reader == "decord":
+            if clip.reader != "decord":
+                yield from iterate_pieces(clip.path, wanted, size, whole=True, see=see)
+            elif see is None:
                 yield from iterate_decord(clip.path, wanted, size)
             else:
-                yield from iterate_pieces(clip.path, wanted, size, whole=True)
+                held = max(1, DECODED_BYTES // (3 * clip.height * clip.width))
+                frames = chain.from_iterable(iterate_decord(clip.path, _different(wanted), held))
+                yield from _in_pieces(frames, wanted, size, see)
     except MediaError:
         check_content(clip)  # it may have been written to meanwhile
         raise
@@ -192,30 +204,41 @@ def read_frames(path: str | Path, indices: Sequence[int]) -> Frames:
     return _arranged(frames, unique, indices)
 
 
-def iterate_pieces(path: str | Path, indices: Sequence[int], size: int, *, whole: bool = False) -> Iterator[Frames]:
+def iterate_pieces(
+    path: str | Path, indices: Sequence[int], size: int, *, whole: bool = False, see: See | None = None
+) -> Iterator[Frames]:
     """Decode frames, by non-decreasing indices, in pieces of `size` frames: uint8 (t,H,W,3); each is decoded once.
 
-    With `whole`, frames that the decoder marks as damaged are refused.
+    With `whole`, frames that the decoder marks as damaged are refused. `see` is as in `iterate_clip`.
 
     Raises:
         MediaError: if the file is missing, cannot be opened, a frame does not decode or has another size.
     """
-    if not indices:
-        return
-    unique = list(dict.fromkeys(indices))
-    decoded = zip(unique, iterate_frames(path, unique, whole=whole), strict=True)
-    number, frame = next(decoded)
-    shape = frame.shape
+    yield from _in_pieces(iterate_frames(path, _different(indices), whole=whole), indices, size, see)
+
+
+def _different(indices: Sequence[int]) -> list[int]:
+    return list(dict.fromkeys(indices))
+
+
+def _in_pieces(frames: Iterator[Frames], indices: Sequence[int], size: int, see: See | None) -> Iterator[Frames]:
+    """Put frames (H,W,3) together, of which there is one for each different index."""
+    number, frame, shape = None, np.empty(0, np.uint8), None
     for start in range(0, len(indices), size):
-        wanted = indices[start : start + size]
-        piece = np.empty((len(wanted), *shape), dtype=np.uint8)
-        for place, index in enumerate(wanted):
+        piece = None
+        for place, index in enumerate(wanted := indices[start : start + size]):
             if index != number:
-                number, frame = next(decoded)
-            if frame.shape != shape:
-                raise MediaError("unreadable", f"frame {index} has another size than frame {indices[0]}; {_ONE_SIZE}")
+                number, frame = index, next(frames)
+                shape = shape or frame.shape
+                if frame.shape != shape:
+                    detail = f"frame {index} has another size than frame {indices[0]}; {_ONE_SIZE}"
+                    raise MediaError("unreadable", detail)
+                frame = frame if see is None else see(frame[None])[0]
+            if piece is None:
+                piece = np.empty((len(wanted), *frame.shape), dtype=np.uint8)
             piece[place] = frame
-        yield piece
+        if piece is not None:
+            yield piece
 
 
 def _arranged(frames: Frames, found: Sequence[int], wanted: Sequence[int]) -> Frames:

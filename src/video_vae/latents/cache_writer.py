@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ from video_vae.weights.loading import load_spatial
 
 log = logging.getLogger(__name__)
 
-DECODE_FRAMES = 32
-"""Frames decoded at once: bounds the memory of long clips."""
+PIECE_FRAMES = 32
+"""Frames handled at once: bounds the memory of long clips."""
 AHEAD = 2
 """Pieces of so many frames, already resized, that a thread decodes while the net encodes."""
 
@@ -88,7 +89,12 @@ class _Encoder:
             yield from ((view, moments) for moments in self._moments(frames, self.size(clip, view)))
 
     def _pieces(self, clip: Clip, views: Sequence[View | None]) -> Iterator[tuple[View | None, Frames]]:
-        for decoded in iterate_clip(clip, self.sampling.indices(clip), DECODE_FRAMES):
+        indices = self.sampling.indices(clip)
+        if len(views) == 1:
+            see = partial(self._seen, view=views[0])
+            yield from ((views[0], seen) for seen in iterate_clip(clip, indices, PIECE_FRAMES, see))
+            return
+        for decoded in iterate_clip(clip, indices, PIECE_FRAMES):
             for view in views:
                 yield view, self._seen(decoded, view)
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,10 @@ class View:
         Raises:
             MediaError: if a frame cannot be decoded, or has another size than the table says.
         """
-        size = self.size(clip)
-        for frames in iterate_clip(clip, self.sampling.indices(clip), piece_frames(size)):
-            seen = frames if self.resolution is None else resize_crop(frames, self.resolution, self.zoom)
+        size, see = self.size(clip), None
+        if self.resolution is not None:
+            see = partial(resize_crop, resolution=self.resolution, zoom=self.zoom)
+        for seen in iterate_clip(clip, self.sampling.indices(clip), piece_frames(size), see):
             if seen.shape[1:3] != size:
                 found = f"{seen.shape[1]}x{seen.shape[2]}"
                 raise MediaError("unreadable", f"its frames are {found} pixels, the table says {size[0]}x{size[1]}")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,9 @@ class _Reader:
             raise MediaError("unreadable", self._cache.failed[clip.clip_id])
         frames = Sampling.of(self._data).indices(clip)
         if self._cache is None:
-            for window in iterate_clip(clip, frames, self._window):
-                pixels = to_tensor(resize_crop(window, self._data.resolution, self._data.zoom))
-                yield self._model.encode_spatial(pixels[None].to(self._device))
+            see = partial(resize_crop, resolution=self._data.resolution, zoom=self._data.zoom)
+            for window in iterate_clip(clip, frames, self._window, see):
+                yield self._model.encode_spatial(to_tensor(window)[None].to(self._device))
             return
         for start in range(0, len(frames), self._window):
             length = len(frames[start : start + self._window])

@@ -129,22 +129,25 @@ def read_chunks(source: Source, view: View, size: int) -> Iterator[Frames]:
     Raises:
         MediaError, UserError: if the file is damaged or too small for the crop.
     """
-    return prefetched(_regroup((view.cut(frames) for frames in _selected(source, view)), size), 1)
+    return prefetched(_regroup(_seen(source, view), size), 1)
 
 
-def _selected(source: Source, view: View) -> Iterator[Frames]:
-    if source.path.suffix.lower() in IMAGE_SUFFIXES and source.frames == 1:
-        yield read_image(source.path)
-        return
+def _seen(source: Source, view: View) -> Iterator[Frames]:
     indices = view.indices(source.frames)
-    if source.images:
+    if source.path.suffix.lower() in IMAGE_SUFFIXES and source.frames == 1:
+        yield view.cut(read_image(source.path))
+    elif source.images:
         for start in range(0, len(indices), READ_AT_ONCE):
-            yield read_frame_files([source.images[index] for index in indices[start : start + READ_AT_ONCE]])
-        return
-    if not source.stored:
-        yield from iterate_pieces(source.path, indices, READ_AT_ONCE, whole=True)
-        return
-    begin, missing = 0, len(indices)
+            yield view.cut(read_frame_files([source.images[index] for index in indices[start : start + READ_AT_ONCE]]))
+    elif source.stored:
+        yield from map(view.cut, _stored(source, view, len(indices)))
+    else:
+        yield from iterate_pieces(source.path, indices, READ_AT_ONCE, whole=True, see=view.cut)
+
+
+def _stored(source: Source, view: View, missing: int) -> Iterator[Frames]:
+    """Yield the frames that are scored of a file of this package, `missing` of them."""
+    begin = 0
     for frames in iter_lossless(source.path, READ_AT_ONCE):
         picked = frames[-begin % view.sample_rate :: view.sample_rate][:missing]
         if len(picked):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,8 @@ class ClipReconstructor:
     def _pieces(self, clip: Clip) -> Iterator[Frames]:
         """Decode a clip, a piece ahead of the net."""
         indices = self.sampling.indices(clip)[: self.max_frames]
-        decoded = iterate_clip(clip, indices, piece_frames(self.resolution))
-        return prefetched((resize_crop(frames, self.resolution, self.zoom) for frames in decoded), 1)
+        see = partial(resize_crop, resolution=self.resolution, zoom=self.zoom)
+        return prefetched(iterate_clip(clip, indices, piece_frames(self.resolution), see), 1)
 
     def _fps(self, clip: Clip) -> float:
         return self.sampling.rate(clip.fps or IMAGE_FPS) if clip.kind == "video" else IMAGE_FPS
