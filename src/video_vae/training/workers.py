@@ -29,6 +29,7 @@ def started_readers(stage: Stage, ranks: Ranks) -> Readers | None:
 def automatic(device: str) -> int:
     """Return how many workers a rank on a kind of device has by default.
 
-    One core is the rank's own. On processors its nets take all cores, and far longer than the reading.
+    One core is the rank's own. On processors there are none, by decision: the nets take all cores, and far longer than
+    the reading. That was not measured.
     """
     return min(MOST, cores_of_rank() - 1) if device != "cpu" else 0
