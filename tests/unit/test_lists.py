@@ -14,8 +14,8 @@ from clips import write_video
 from video_vae.config import Columns
 from video_vae.data.candidates import Found
 from video_vae.data.open_table import read_table
-from video_vae.data.parts import frames_of
 from video_vae.data.sources import collect
+from video_vae.data.span_frames import frames_of
 from video_vae.data.video import MediaError, MediaInfo, probe
 from video_vae.errors import UserError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-import video_vae
+import video_vae.data
 
 ROOT = Path(__file__).parents[2]
 CFF_REQUIRED = {"cff-version", "message", "title", "authors"}
@@ -53,3 +53,10 @@ def test_the_workflow_catalog_finds_what_it_wants() -> None:
     assert (ROOT / "workflow" / "Snakefile").is_file() and (ROOT / "config" / "README.md").is_file()
     config = re.search(r"--configfile (\S+)", usage["mandatory-flags"]["flags"])
     assert config is not None and (ROOT / config[1]).is_file()
+
+
+def test_the_guide_to_the_data_package_names_its_modules() -> None:
+    modules = {path.stem for path in Path(video_vae.data.__path__[0]).glob("*.py")} - {"__init__"}
+    guide = re.findall(r"^    (\w+)  |`(\w+)`", video_vae.data.__doc__ or "", re.MULTILINE)
+    named = {first or second for first, second in guide} - {"MediaError"}
+    assert modules == named

@@ -22,15 +22,15 @@ from video_vae.data.candidates import REJECTED, Candidate, Found, Rejected, reje
 from video_vae.data.content import MediaError, Reason, extent_of
 from video_vae.data.decord_reader import is_installed
 from video_vae.data.fit import check_buckets, check_fit
-from video_vae.data.parts import frames_of, seconds_of
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
 from video_vae.data.sampling import Sampling
-from video_vae.data.shards import is_shard
 from video_vae.data.sources import collect
+from video_vae.data.span_frames import frames_of, seconds_of
 from video_vae.data.split import assign_split, cut_segments, neighbours_warning
 from video_vae.data.table import COLUMNS, SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo
+from video_vae.data.webdataset import is_shard
 from video_vae.distributed.cores import usable_cores
 from video_vae.errors import UserError, one_line
 from video_vae.foreign import RECORD_TRAITS, check_places

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from video_vae.config import Columns
-from video_vae.data.names import USUAL, bound, near, normal, sounds_like_part
+from video_vae.data.column_names import USUAL, bound, near, normal, sounds_like_part
 from video_vae.data.places import is_address
 from video_vae.data.rows import Rows
 from video_vae.data.spans import as_text, nested, parse_seconds, parse_spans

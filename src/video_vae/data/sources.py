@@ -17,8 +17,8 @@ from video_vae.data.images import UNREAD_SUFFIXES
 from video_vae.data.listing import ClipList
 from video_vae.data.places import Places
 from video_vae.data.rows import OTHER_SUFFIXES, TABLE_SUFFIXES
-from video_vae.data.shards import is_shard, shard_items
 from video_vae.data.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from video_vae.data.webdataset import is_shard, shard_items
 from video_vae.errors import UserError
 from video_vae.files import absence, spellings, walk
 from video_vae.progress import progress
