@@ -91,6 +91,14 @@ def test_compiled_nets_give_the_same_gradients_at_every_length() -> None:
             loss.zero_grad()
 
 
+def test_nets_are_compiled_for_any_size_where_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool | None] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda _, dynamic: asked.append(dynamic))
+    for frames, sizes in (((9, 9), 1), ((9, 9), 2), ((5, 9), 1)):
+        apply_options(_loss(FP32).vae, Stage(steps=1, precision="fp32", frames=frames, compile=True), sizes=sizes)
+    assert asked == [None] * 4 + [True] * 8
+
+
 def test_operations_are_those_of_the_convolutions_and_nothing_is_computed() -> None:
     loss = _loss(Stage(steps=1))
     counts = [
@@ -123,5 +131,8 @@ def test_missing_memory_names_the_clips_and_the_settings_that_help() -> None:
     text = str(caught.value)
     assert text.startswith("stage3, step 7: out of memory on cpu in a pass of 2 clips of 33 frames of 8x8 pixels")
     assert "micro_batch below 2" in text and "gradient_checkpointing: true" in text and "perceptual_frames: 4" in text
+    assert "or a smaller data.resolution;" in text
+    with pytest.raises(UserError, match="smaller sizes in"), out_of_memory_named("stage3", data, stage, sizes=2):
+        torch.empty(2**60)
     with pytest.raises(RuntimeError, match="something else"), out_of_memory_named("stage3, step 7", data, stage):
         raise RuntimeError("something else")
