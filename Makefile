@@ -66,8 +66,9 @@ format: env
 	@$(PYTHON_BIN)/ruff format
 	@$(PYTHON_BIN)/snakefmt workflow
 
+# Files of tests side by side, one per core up to four: a test takes up to 2 GB.
 test: lint
-	@$(PYTHON_BIN)/pytest
+	@$(PYTHON_BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Needs torch, diffusers, safetensors, this package and pytest; PYTHON_BIN names another environment. Skipped without CUDA.
 test-gpu:

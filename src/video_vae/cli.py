@@ -89,7 +89,8 @@ def _explained(error: BaseException, name: str) -> tuple[int, str]:
         return USAGE_STATUS, str(error)
     if isinstance(error, KeyboardInterrupt):
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        return 128 + stopped.number, f"{stopped}; {GOES_ON}" if name in GOING_ON else str(stopped)
+        going_on = name in GOING_ON and stopped.keeps_work
+        return 128 + stopped.number, f"{stopped}; {GOES_ON}" if going_on else str(stopped)
     if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) != __package__:
         how = f"pip install 'video-vae[{EXTRAS.get(name, 'train')}]', or `make env` in a checkout"
         return USAGE_STATUS, f"this command needs the package {name}; {how}"

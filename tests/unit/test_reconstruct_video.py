@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from video_vae.cli import main
 from video_vae.data.storage import VideoWriter, read_lossless, write_lossless
 from video_vae.data.transform import to_tensor, to_uint8
 from video_vae.data.video import probe, read_frames
+from video_vae.distributed.stopping import Stopped
+from video_vae.reconstruction import one_video
 from video_vae.reconstruction.one_video import halved, probe_video, reconstruct_video
 from video_vae.reconstruction.variants import ModelVariants
 
@@ -85,6 +88,20 @@ def test_no_more_than_some_chunks_are_held(folder: Path) -> None:
     )
     assert made.frames == sum(done) / 2 == 170 and max(seen) == 20  # 17, and what fills the group of four
     assert len(seen) == 10 and max(done) <= 32  # a piece of the file
+
+
+def test_an_interrupted_video_is_not_said_to_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command starts over, where other commands of several clips go on."""
+
+    def interrupted(*_: object) -> None:
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(one_video, "reconstruct_video", interrupted)
+    assert run("in.mkv", "--model", "model") == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith("video-vae reconstruct: interrupted")
+    assert not (folder / "in_rec.mp4").exists()
 
 
 def test_progress_counts_what_was_read_by_half() -> None:

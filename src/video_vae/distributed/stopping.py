@@ -36,6 +36,9 @@ _hearing: list[int] = []
 class Stopped(KeyboardInterrupt):
     """A signal asked this process to end; the text says how far it got."""
 
+    keeps_work = True
+    """False where the same command starts over, in a command that otherwise goes on."""
+
     def __init__(self, number: int, said: str = "interrupted") -> None:
         super().__init__(said)
         self.number = number

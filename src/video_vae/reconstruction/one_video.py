@@ -20,6 +20,7 @@ from video_vae.data.storage import LosslessWriter, VideoWriter
 from video_vae.data.transform import Frames, pad_to_multiple
 from video_vae.data.video import MediaInfo, iterate_pieces, probe
 from video_vae.distributed.device import pick_device
+from video_vae.distributed.stopping import Stopped
 from video_vae.errors import UserError
 from video_vae.foreign import PREVIEW, STORED, raise_if_foreign
 from video_vae.metrics.pixel import psnr
@@ -60,7 +61,11 @@ def run(args: argparse.Namespace) -> None:
     overlap = config.reconstruction.overlap_frames
     variants = ModelVariants(model=model, device=device, seed=seed, overlap=overlap, names=("ori", "rec"))
     with progress(total=info.num_frames, desc=f"reconstruct {source.name}", unit="frames") as bar:
-        made = reconstruct_video(source, info, output, variants, halved(bar.update))
+        try:
+            made = reconstruct_video(source, info, output, variants, halved(bar.update))
+        except Stopped as stopped:
+            stopped.keeps_work = False  # one video is one file, which starts over
+            raise
     size = f"{made.width}x{made.height}"
     sys.stdout.write(f"{output}: {made.frames} frames, {size}, PSNR {made.psnr:.2f} dB, {made.seconds:.1f} s\n")
 
