@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from training_material import environment, log_lines, settings
 from video_vae.provenance import hardware_record
@@ -21,7 +22,8 @@ from video_vae.provenance import hardware_record
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 STEPS = 24
-CONFIG = settings(steps=STEPS, checkpoint_every=2, validate_every=12)
+OFTEN: dict[str, Any] = {"steps": STEPS, "checkpoint_every": 2, "validate_every": 12}
+CONFIG = settings(**OFTEN)
 TIMEOUT_SECONDS = 6
 """What the ranks of these tests wait for one that hangs."""
 PATTERNS = ("*.safetensors", "*.mkv", "*.mp4", "*.csv", "*.parquet")

@@ -12,6 +12,7 @@ import pytest
 from faults.conftest import Reference
 from faults.fault_material import (
     CONFIG,
+    OFTEN,
     STEPS,
     TIMEOUT_SECONDS,
     Job,
@@ -21,11 +22,12 @@ from faults.fault_material import (
     wait_for_step,
     wait_until_gone,
 )
-from training_material import cached, options
+from training_material import cached, options, settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(900)]
 FAULTS = {
     "SIGKILL of a rank": (signal.SIGKILL, "rank"),
+    "SIGKILL of a rank that shares the optimizer": (signal.SIGKILL, "rank"),
     "SIGKILL of torchrun": (signal.SIGKILL, "launcher"),
     "SIGTERM": (signal.SIGTERM, "launcher"),
     "SIGUSR1": (signal.SIGUSR1, "launcher"),
@@ -41,7 +43,8 @@ def test_a_disturbed_training_ends_like_an_undisturbed_one(
     data: Path, two_ranks: Reference, tmp_path: Path, ledger: Ledger, fault: str, number: int
 ) -> None:
     chance = ledger.random(fault, number)
-    arguments = command(options(data, tmp_path / "out", *cached(data), config=CONFIG), ranks=2)
+    config = settings(**OFTEN, shard_optimizer="shares" in fault)
+    arguments = command(options(data, tmp_path / "out", *cached(data), config=config), ranks=2)
     signal_number, target = FAULTS[fault]
     with ledger.trial(fault, two_ranks.seconds):
         job = Job(arguments, tmp_path / "tmp")
