@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from video_vae.cli import run_tool
-from video_vae.config import STAGES, Config, docs, load_config, parse_config, slices
+from video_vae.config import STAGES, Config, Discriminator, docs, load_config, parse_config, slices
 from video_vae.config.docs import README, SCHEMA, key_tables
 from video_vae.config.errors import known_keys
 from video_vae.config.files import read_settings
@@ -51,12 +51,19 @@ def test_defaults_are_the_papers() -> None:
 def test_config_yaml_holds_and_explains_every_key() -> None:
     text = (ROOT / "config/config.yaml").read_text(encoding="utf-8")
     wanted = {key for key in known_keys(Config) if not key.startswith(("resources.", "compare.", "data.buckets."))}
+    wanted = {key for key in wanted if ".discriminator." not in key}
     assert wanted - _leaves(yaml.safe_load(text)) == set()
     lines = text.splitlines()
     keys = [number for number, line in enumerate(lines) if line.strip() and not line.lstrip().startswith(("#", "-"))]
     bare = [lines[number] for number in keys if not lines[number - 1].lstrip().startswith("#")]
     allowed = ("lpips", "stage2", "stage3", "<<", "steps", "identity_weight", "global_batch", "frames", "objective")
     assert [line for line in bare if line.split(":")[0].strip() not in (*allowed, "train_spatial")] == []
+
+
+def test_config_yaml_names_what_a_discriminator_has() -> None:
+    lines = iter((ROOT / "config/config.yaml").read_text(encoding="utf-8").splitlines())
+    given = next(next(lines) for line in lines if line.lstrip("# ") == "discriminator:")
+    assert yaml.safe_load(given.lstrip("# ")) == Discriminator().model_dump()
 
 
 def test_demo_has_the_papers_shape_in_small() -> None:

@@ -65,8 +65,10 @@ KEYS = sorted(set(_keys(Config)))
 
 
 def _config(key: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """Set one key; a package needs its other keys as well, and a rival's net its place."""
+    """Set one key; a package needs its other keys as well, a rival's net its place, a discriminator pixels."""
     values: dict[str, Any] = {}
+    if "discriminator" in key:
+        values = {"stages": {key[1]: {"objective": "pixels"}}}
     if key[1:2] == ("clips",) and key[0] in NAMED and key[-1] != "videos":
         values = {key[0]: {"clips": dict(NAMED[key[0]])}}
     inner = values

@@ -22,13 +22,12 @@ from video_vae.data.sampling import Sampling
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import read_clip
 from video_vae.distributed.ranks import started_ranks
-from video_vae.errors import UserError
+from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.latents.cache import LatentCache
 from video_vae.records import Record
 from video_vae.training.datasets import Ahead, Batch, LatentSource, PixelSource, SizedSource
 from video_vae.training.plan import StagePlan
 from video_vae.training.setup import Inputs, set_up
-from video_vae.training.trainer import TIME_UP_STATUS
 from video_vae.verification.settings import setting_differences
 from video_vae.weights.loading import load_spatial
 

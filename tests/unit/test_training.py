@@ -29,7 +29,7 @@ from video_vae.config import Spatial, load_config
 from video_vae.data.open_table import read_table
 from video_vae.data.sampling import Sampling
 from video_vae.distributed.ranks import Ranks
-from video_vae.errors import UserError
+from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.latents.cache import LatentCache
 from video_vae.losses import PerceptualLoss
 from video_vae.training import trainer as trainer_module
@@ -91,7 +91,7 @@ def test_a_training_cut_off_after_every_step_ends_in_the_same_weights(
     for _ in range(5):
         with pytest.raises(SystemExit) as ended:
             train_here(options(data, tmp_path / "out", *cached(data), "--max-hours", "0"))
-        assert ended.value.code == trainer_module.TIME_UP_STATUS and not (tmp_path / "out" / "model").exists()
+        assert ended.value.code == TIME_UP_STATUS and not (tmp_path / "out" / "model").exists()
     train_here(options(data, tmp_path / "out", *cached(data)))
     for name in ("model", "model_raw"):
         assert same(weights(tmp_path / "out", name), weights(finished, name))

@@ -19,11 +19,10 @@ from video_vae.data.sampling import Sampling
 from video_vae.data.transform import resize_crop, to_tensor
 from video_vae.data.video import read_clip
 from video_vae.data.view import View, corner, covering, whole_size
-from video_vae.errors import UserError
+from video_vae.errors import TIME_UP_STATUS, UserError
 from video_vae.latents.cache import LatentCache
 from video_vae.training.datasets import LatentSource, PixelSource
 from video_vae.training.plan import StagePlan, Window
-from video_vae.training.trainer import TIME_UP_STATUS
 from video_vae.weights.loading import load_spatial
 
 RANDOM: dict[str, Any] = {"resolution": [32, 32], "crop": "random", "scales": [1.0, 1.5], "flip": True}

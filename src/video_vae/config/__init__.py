@@ -5,7 +5,7 @@ from video_vae.config.model import Model, Spatial, SpatialTraining, Temporal
 from video_vae.config.results import Evaluation, Reconstruction, Report
 from video_vae.config.rivals import Codec
 from video_vae.config.schema import Config, load_config, load_merged, parse_config
-from video_vae.config.stages import Stage, Stages
+from video_vae.config.stages import Discriminator, Stage, Stages
 from video_vae.config.types import SCORED, STAGES, START, AdversarialLoss, Checked, Metric, Scored, Settings, StageName
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Columns",
     "Config",
     "Data",
+    "Discriminator",
     "Evaluation",
     "Latents",
     "Metric",

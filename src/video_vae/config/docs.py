@@ -53,7 +53,7 @@ def _sections(
     for name, field in model.model_fields.items():
         nested = _model_of(field.annotation)
         found = {place: getattr(value, name, field.default) for place, value in values.items()}
-        if nested is None or get_origin(field.annotation) in (dict, Mapping, tuple):
+        if nested is None or field.default is None or get_origin(field.annotation) in (dict, Mapping, tuple):
             rows.append([f"`{prefix}{name}`", _defaults(field, found), _type(field), _cell(field.description or "")])
         if nested is not None:
             place = "<name>" if _is_map(field.annotation) else ""

@@ -52,6 +52,8 @@ def without_defaults(settings: Settings, default: Settings) -> Slice:
             continue
         if isinstance(value, Settings) and isinstance(standard, Settings):
             result[name] = without_defaults(value, standard)
+        elif isinstance(value, Settings):  # a section that is null by default
+            result[name] = values[name]
         elif isinstance(value, Mapping):
             result[name] = {key: values[name][key] for key in value if value[key] != standard.get(key)}
         else:

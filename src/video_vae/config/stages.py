@@ -5,14 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from video_vae.config.data import Data
 from video_vae.config.sizes import Bucket, Buckets
-from video_vae.config.types import STAGES, Count, Natural, Positive, Settings, Share, StageName, Unique, Weight
+from video_vae.config.types import (
+    STAGES,
+    AdversarialLoss,
+    Count,
+    Natural,
+    Positive,
+    Settings,
+    Share,
+    StageName,
+    Unique,
+    Weight,
+    Width,
+    not_bool,
+)
 from video_vae.errors import UserError
 
 Part = Literal["encoder", "decoder"]
+
+
+class Discriminator(Settings):
+    """A discriminator beside a stage on pixels; null, as in the report, trains without one."""
+
+    channels: Width = 32
+    """Channels of its first layer; the next ones have twice and four times as many, and at most eight times."""
+    layers: Annotated[int, BeforeValidator(not_bool), Field(ge=1, le=8)] = 3
+    """Layers; each halves time, height and width by blur pooling. With 3 a patch is 45 frames of 45x45 pixels."""
+    loss: AdversarialLoss = "hinge"
+    """What both nets are trained by."""
+    weight: Positive = 0.5
+    """Weight of the adversarial loss, against the mean absolute error, or against its gradient where `adaptive`."""
+    adaptive: bool = True
+    """Multiply the weight so that at 1 the adversarial loss pulls at the decoder's last layer as hard as the losses
+    that compare frames (VQGAN, equation 7)."""
+    start_step: Natural = 0
+    """Steps without it at the start of the stage."""
+    learning_rate: Positive = 1e-4
+    """Peak learning rate of its AdamW; warm-up, schedule and clipping are the stage's."""
 
 
 class Stage(Settings):
@@ -48,6 +81,8 @@ class Stage(Settings):
     """Score LPIPS on this many random frames of a clip; null takes all."""
     kl_weight: Weight = 1e-6
     """Weight of the KL divergence of the temporal posterior, summed over a latent."""
+    discriminator: Discriminator | None = None
+    """Train against a 3-D patch discriminator, too (pixels only); the report does not."""
     learning_rate: Positive = 1e-5
     """Peak learning rate of AdamW."""
     warmup_steps: Natural = 0
@@ -106,6 +141,24 @@ class Stage(Settings):
             raise ValueError("identity_weight trains the encoder, which train: [decoder] keeps as it is; set it to 0")
         if self.global_batch % self.micro_batch:
             raise ValueError("global_batch must be a multiple of micro_batch")
+        return self
+
+    @model_validator(mode="after")
+    def _discriminator_fits(self) -> Stage:
+        asked = self.discriminator
+        if asked is None:
+            return self
+        if self.objective == "latents":
+            raise ValueError("discriminator looks at pixels and needs objective: pixels; set it to null")
+        if asked.adaptive and self.compile:
+            raise ValueError(
+                "discriminator.adaptive looks at the decoder's last layer, which compile: true hides; set one to false"
+            )
+        if self.steps is not None and asked.start_step >= self.steps:
+            raise ValueError(
+                f"discriminator.start_step {asked.start_step} leaves none of the {self.steps} steps; start it earlier, "
+                "or set discriminator to null"
+            )
         return self
 
 

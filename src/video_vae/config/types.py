@@ -21,6 +21,7 @@ FLOW_METRICS: tuple[Metric, ...] = ("flolpips", "warping_error", "tof")
 """Metrics that optical flow is part of: numbers with different flows cannot be compared."""
 ProtocolName = Literal["open-sora-report", "wf-vae", "vidtok-mcl-jcv", "davis", "tokenbench"]
 AdversarialLoss = Literal["hinge", "non_saturating"]
+"""What a discriminator and the net that it judges are trained by."""
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")
 START: Literal["start"] = "start"
 """The weights that nothing was trained of yet: `model.pretrained`, or a fresh net."""

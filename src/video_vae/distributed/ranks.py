@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -57,6 +57,15 @@ class Ranks:
             dist.all_reduce(moved)
             return moved.cpu()
         return values
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Put the mean over all ranks in place of each tensor; every rank gets the same."""
+        if self.is_distributed and tensors:
+            flat = torch.cat([value.flatten() for value in tensors])
+            dist.all_reduce(flat)
+            parts = (flat / self.world_size).split([value.numel() for value in tensors])
+            for value, part in zip(tensors, parts, strict=True):
+                value.copy_(part.view_as(value))
 
     def broadcast(self, value: Any) -> Any:
         """Return what the main rank passes, on every rank."""

@@ -27,7 +27,7 @@ _KEYS = ["experiment", "stage", "variant", "clip_id"]
 _FRAME_COLUMNS = [*_KEYS, "frame", *METRICS]
 LOG_BYTES = 10_000_000
 """Of a log of n times this size about every n-th training step is read: some 25,000 steps."""
-TRAIN_MARK = '"event": "train"'
+TRAIN_MARK, DISCRIMINATOR_MARK = '"event": "train"', '"event": "discriminator"'
 PART_RECORD = ".run.json"
 """Ending of the record of a part of a job."""
 _CLIP_COLUMNS = [*_KEYS, "frames", *METRICS]
@@ -182,10 +182,12 @@ def _scores(root: Path, settings: config_runs.Runs, name: str, columns: list[str
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Read a log; of a long one only every n-th training step, so that time and memory stay small."""
-    every = 1 + path.stat().st_size // LOG_BYTES
+    every, others = 1 + path.stat().st_size // LOG_BYTES, 0
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
-            if number % every and TRAIN_MARK in line:
+            beside = DISCRIMINATOR_MARK in line  # goes with the line of its step, before it
+            others += beside
+            if (number - others) % every and (beside or TRAIN_MARK in line):
                 continue
             try:
                 value = json.loads(line)

@@ -31,6 +31,8 @@ class Panel:
     label: str
     train: bool = True
     """Drawn from the lines of training steps, as a curve."""
+    event: str = "train"
+    """Of these lines."""
     held_out: bool = False
     """Drawn from the lines of validations, as dots."""
     reference: str | None = None
@@ -48,6 +50,13 @@ LOSSES = (
     Panel(column="identity", label="Held-out\nidentity L1", train=False, held_out=True),
     Panel(column="perceptual", label="Perceptual\nloss", from_zero=True),
     Panel(column="kl", label="KL, nats\na clip", logarithmic=True),
+)
+ADVERSARIAL = (
+    Panel(column="d_loss", label="Loss of dis-\ncriminator", event="discriminator", from_zero=True),
+    Panel(column="g_loss", label="Loss\nagainst it", event="discriminator"),
+    Panel(column="logits_real", label="Its logits\nof clips", event="discriminator"),
+    Panel(column="logits_fake", label="Its logits of\nreconstr.", event="discriminator"),
+    Panel(column="adaptive_weight", label="Adaptive\nweight", event="discriminator", logarithmic=True),
 )
 SPATIAL = (
     Panel(column="psnr", label="Held-out\nPSNR, dB", train=False, held_out=True),
@@ -82,7 +91,7 @@ def panels_with_data(logs: pd.DataFrame, panels: Sequence[Panel]) -> list[Panel]
 
 
 def _values(logs: pd.DataFrame, panel: Panel) -> pd.Series:
-    events = [event for event, shown in (("train", panel.train), ("valid", panel.held_out)) if shown]
+    events = [event for event, shown in ((panel.event, panel.train), ("valid", panel.held_out)) if shown]
     if panel.column not in logs:
         return pd.Series(dtype=float)
     return pd.to_numeric(logs.loc[logs["event"].isin(events), panel.column], errors="coerce").dropna()
@@ -208,7 +217,7 @@ def _draw_curves(axes: Axes, panel: Panel, table: pd.DataFrame, label: str, tint
     if panel.reference is not None:
         steps, values = _points(table, "valid", panel.reference)
         axes.plot(steps, values, color=colour("spatial"), lw=1.0, ls=(0, (4, 2)))
-    steps, values = _points(table, "train", panel.column) if panel.train else (np.empty(0), np.empty(0))
+    steps, values = _points(table, panel.event, panel.column) if panel.train else (np.empty(0), np.empty(0))
     if len(steps):
         middle, mean, low, high = binned(steps, values)
         if len(middle) < len(steps):

@@ -20,7 +20,8 @@ def training_section(results: Results, writer: FigureWriter) -> dict[str, Any]:
     logs = training_figures.with_shares(results.logs[results.logs["experiment"] == base])
     section: dict[str, Any] = {"stages": stage_rows(results), "time_line": None, "restarts": 0}
     section["spatial"] = spatial_training(results, writer)
-    panels = training_figures.panels_with_data(logs, [*training_figures.LOSSES, *training_figures.MACHINE])
+    wanted = [*training_figures.LOSSES, *training_figures.ADVERSARIAL, *training_figures.MACHINE]
+    panels = training_figures.panels_with_data(logs, wanted)
     if panels:
         picture = training_figures.training_curves(lay_out({base: logs}, "time"), panels)
         text = "Losses, validation, learning rate, throughput and memory of all stages along the running time"
@@ -74,6 +75,9 @@ def stage_rows(results: Results) -> list[dict[str, str]]:
             )
             if weight
         ]
+        if stage.discriminator is not None:
+            start = f" from step {stage.discriminator.start_step + 1:,} on" if stage.discriminator.start_step else ""
+            losses.append(f"{stage.discriminator.weight:g} × adversarial{start}")
         done = pd.to_numeric(table["step"], errors="coerce").max()
         short, long = stage.frames
         rows.append(

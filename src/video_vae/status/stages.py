@@ -20,6 +20,8 @@ RECENT = 50
 SILENT_STEPS, SILENT_SECONDS = 5, 120.0
 """A training runs as long as its log is not silent for longer than so many steps and seconds."""
 CHECKPOINT = re.compile(r"step-(\d{9,})")
+JUDGED = ("d_loss", "logits_real", "logits_fake")
+"""Figures of a discriminator's lines."""
 QUALITY = ("psnr", "psnr_latent", "l1")
 """Figures of a validation, the one that says most first."""
 
@@ -37,6 +39,8 @@ class Stage:
     steps: int | None = None
     loss: float | None = None
     """Mean of the last steps."""
+    discriminator: dict[str, float] | None = None
+    """Means of its loss and logits over the last steps, where the stage trains against one."""
     valid: dict[str, float] | None = None
     """The last validation: one figure by its name."""
     windows: dict[str, int] | None = None
@@ -117,6 +121,9 @@ def _figures(experiment: str, name: str, log: Path, now: float) -> Stage:
         stage.step_seconds = seconds
         if seconds is not None and stage.steps:
             stage.seconds_left = max(0, stage.steps - stage.step) * seconds
+    judged = [line for line in lines if line.get("event") == "discriminator"][-RECENT:]
+    means = {key: mean for key in JUDGED if (mean := _mean(judged, key)) is not None}
+    stage.discriminator = means or None
     for line in lines:
         if line.get("event") == "valid":
             known = [key for key in QUALITY if isinstance(line.get(key), int | float)]

@@ -156,6 +156,9 @@ def _left_lines(stages: Sequence[Stage]) -> Iterator[str]:
     if seconds:
         yield f"trainings left, one after another: about {duration(seconds)}{without}"
     for stage in stages:
+        if stage.discriminator and stage.state == "running":
+            figures = ", ".join(f"{name} {value:.3g}" for name, value in stage.discriminator.items())
+            yield f"discriminator in {stage.stage} of {stage.experiment}: {figures}"
         if stage.host:
             silent = duration(stage.silent)
             yield f"{stage.stage} of {stage.experiment} runs on {stage.host}, by its log, last written {silent} ago"

@@ -22,6 +22,8 @@ from video_vae.training.tracking import Tracker
 
 LOG = "log.jsonl"
 _FIGURES = (int, float)
+_PLOTTED = ("train", "valid", "discriminator")
+"""Events whose figures are curves, each in a group of its own."""
 _UNPLOTTED = ("step", "time", "images")
 
 
@@ -63,7 +65,7 @@ class Journal:
         with writing(self.path):
             self._stream.write(json.dumps(line).encode() + b"\n")
             self._stream.flush()
-        if event in ("train", "valid"):
+        if event in _PLOTTED:
             plotted = {name: value for name, value in values.items() if isinstance(value, _FIGURES)}
             self._plot({f"{event}/{name}": value for name, value in plotted.items() if name not in _UNPLOTTED}, step)
 

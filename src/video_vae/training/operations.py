@@ -22,7 +22,8 @@ def count_operations(loss: StageLoss, data: Tensor, latents: bool, images: bool,
     """Count the operations of a forward and backward pass, by torch's counter.
 
     A multiplication with its addition counts as two. Convolutions, matrix products and attention are counted; the
-    rest is left out. Nothing is computed, and weights and gradients stay as they are. Recomputed activations count.
+    rest is left out, and so is a discriminator. Nothing is computed, and weights and gradients stay as they are.
+    Recomputed activations count.
 
     Args:
         loss: the stage's nets and losses.

@@ -23,11 +23,12 @@ from video_vae.errors import UserError, one_line
 from video_vae.losses import PerceptualLoss
 from video_vae.models.video import VideoAutoencoderKL
 from video_vae.provenance import fingerprint, sha256_path
+from video_vae.training.adversarial import Adversary
 from video_vae.training.plan import StagePlan, epochs_of, steps_of
 from video_vae.training.sources import Opened, open_inputs, source_at, training_source
 from video_vae.training.speed import apply_options
 from video_vae.training.step import StageLoss
-from video_vae.training.trainer import Task
+from video_vae.training.task import Task
 from video_vae.training.validation import Validator, windows
 from video_vae.training.workers import started_readers
 from video_vae.weights.hashing import weights_sha256
@@ -110,9 +111,8 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
     videos = [clip.kind == "video" for clip in train]
     plan = StagePlan(seed=config.seed, name=name, stage=stage, frames=source.frames, videos=videos, data=config.data)
     steps = steps_of(stage, len(train))
-    loss = StageLoss(vae, stage, spatial_sample=config.spatial.sample, perceptual=_perceptual(name, stage, inputs)).to(
-        ranks.device
-    )
+    perceptual = _perceptual(name, stage, inputs)
+    loss = StageLoss(vae, stage, spatial_sample=config.spatial.sample, perceptual=perceptual).to(ranks.device)
     if stage.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
     apply_options(vae, stage, sizes=len(plan.sizes))
@@ -127,6 +127,7 @@ def set_up(config: Config, name: StageName, inputs: Inputs, ranks: Ranks) -> Set
         validator=_validator(loss, valid, opened, config, plan, ranks, readers),
         max_failed_share=config.data.max_failed_share,
         readers=readers,
+        adversary=Adversary.of_stage(name, stage, steps, config.seed, ranks),
     )
     identity = ranks.broadcast(_identity(config, name, train, loss, inputs, opened) if ranks.is_main else None)
     facts = _facts(task, train, valid, opened) | {"lpips_sha256": identity["lpips"]}
@@ -232,9 +233,10 @@ def _identity(
 
 
 def _shaping(stage: Stage) -> dict[str, Any]:
-    """What of a stage's settings shapes its weights; where both halves are trained, `train` is left out, as it was."""
+    """What of a stage's settings shapes its weights, without what came later where that changes nothing."""
     both = set(stage.train) == {"encoder", "decoder"}
-    return stage.model_dump(mode="json", exclude={*FREE_SETTINGS, "buckets", *(["train"] if both else [])})
+    later = [*(["train"] if both else []), *(["discriminator"] if stage.discriminator is None else [])]
+    return stage.model_dump(mode="json", exclude={*FREE_SETTINGS, "buckets", *later})
 
 
 def _sizes(data: Data, stage: Stage) -> list[Any]:
@@ -300,4 +302,5 @@ def _facts(task: Task, train: Sequence[Clip], valid: Sequence[Clip], opened: Ope
         "sizes": [list(bucket.resolution) for bucket in task.plan.sizes],
         "parameters": sum(value.numel() for value in task.loss.vae.parameters()),
         "trained_parameters": sum(value.numel() for value in trained.values()),
+        **({} if task.adversary is None else {"discriminator_parameters": task.adversary.parameters}),
     }

@@ -9,6 +9,11 @@ from video_vae.distributed.device import set_tf32
 from video_vae.models.video import VideoAutoencoderKL
 
 
+def autocast(stage: Stage, device: torch.device) -> torch.autocast:
+    """Return the context that gives nets a stage's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bf16")
+
+
 def apply_options(vae: VideoAutoencoderKL, stage: Stage, *, sizes: int = 1) -> None:
     """Set up precision, layout and compilation of the nets as a stage asks for.
 

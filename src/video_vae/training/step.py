@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from video_vae import losses
 from video_vae.config import Stage
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.models.video import VideoAutoencoderKL
+from video_vae.training.adversarial import Adversary
+from video_vae.training.speed import autocast
 
 PARTS = ("loss", "reconstruction", "identity", "perceptual", "kl", "l1")
 """What a forward pass reports: the weighted sum, the unweighted losses in the reference's reductions, and `l1`, the
@@ -85,9 +88,11 @@ class StageLoss(nn.Module):
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Return the context that gives the nets the stage's precision."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.stage.precision == "bf16")
+        return autocast(self.stage, device)
 
-    def forward(self, data: Tensor, latents: bool, images: bool, draws: Draws) -> dict[str, Tensor]:
+    def forward(
+        self, data: Tensor, latents: bool, images: bool, draws: Draws, adversary: Adversary | None = None
+    ) -> dict[str, Tensor]:
         """Return the parts of the loss, averaged over the clips.
 
         Args:
@@ -95,6 +100,7 @@ class StageLoss(nn.Module):
             latents: `data` are moments.
             images: the clips are single images.
             draws: the noise.
+            adversary: judges the reconstructions; its figures, and the term to add to the loss, are returned as well.
         """
         with self.autocast(data.device):
             x_z = self.spatial_latents(data, latents, draws.spatial_seeds if self.spatial_sample else None)
@@ -104,7 +110,8 @@ class StageLoss(nn.Module):
             reconstruction = self.vae.temporal.decode(z, x_z.shape[2]).sample
             target = x_z
             if self.stage.objective == "pixels":
-                target, reconstruction = data, self.vae.decode_spatial(reconstruction)
+                with nullcontext() if adversary is None else adversary.watching(self.vae.spatial.decoder.conv_out):
+                    target, reconstruction = data, self.vae.decode_spatial(reconstruction)
         parts = {
             "reconstruction": losses.reconstruction_nll(target, reconstruction),
             "kl": losses.kl(posterior),
@@ -114,7 +121,12 @@ class StageLoss(nn.Module):
             parts["identity"] = losses.identity_loss(z, x_z)
         if self.perceptual is not None:
             parts["perceptual"] = self._perceptual(self.perceptual, target, reconstruction, draws.scored_frames)
-        return {**parts, "loss": self.weighted(parts)}
+        judged = {} if adversary is None else adversary.against(target, reconstruction, self._compared(parts))
+        return {**parts, "loss": self.weighted(parts), **judged}
+
+    def _compared(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of the parts that compare reconstructions with clips."""
+        return self.weighted({name: parts[name] for name in ("reconstruction", "perceptual") if name in parts})
 
     def spatial_latents(self, data: Tensor, latents: bool, seeds: Sequence[int] | None) -> Tensor:
         """Return the scaled spatial latents (B,4,T,h,w) of moments or pixels, in float32; the mode without seeds."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -14,49 +15,32 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from video_vae.config import Stage
 from video_vae.data.content import gone
-from video_vae.data.readers import Readers
 from video_vae.distributed.ranks import Ranks
 from video_vae.distributed.stopping import StopRequest
-from video_vae.errors import TIME_UP_STATUS, UserError
+from video_vae.errors import UserError
 from video_vae.progress import Progress, progress
-from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree
+from video_vae.training.adversarial import ADVERSARIAL, DISCRIMINATOR, Adversary
+from video_vae.training.agreement import CHECKPOINT, SIGNAL_FLAGS, TIME_UP, Agreed, agree, status_of
 from video_vae.training.background import CheckpointWriter
 from video_vae.training.checkpoint import CheckpointStore, State
 from video_vae.training.counters import Counters
-from video_vae.training.datasets import Ahead, Batch, Source
+from video_vae.training.datasets import Ahead, Batch
 from video_vae.training.journal import Journal
 from video_vae.training.memory import out_of_memory_named, peak_memory_gb
 from video_vae.training.operations import Speedometer
 from video_vae.training.optimization import Optimization
-from video_vae.training.plan import StagePlan, epochs_of
+from video_vae.training.plan import epochs_of
 from video_vae.training.profiling import Profiler
-from video_vae.training.step import Draws, StageLoss
+from video_vae.training.step import Draws
+from video_vae.training.task import Task
 from video_vae.training.timing import Stopwatch
-from video_vae.training.validation import Interrupted, Validator, slow_line
+from video_vae.training.validation import Interrupted, slow_line
 
 log = logging.getLogger(__name__)
 
 FAIR_DRAWS = 100
 """The share of failed draws is taken of at least so many, so that one early failure is no reason to stop."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One stage on given data."""
-
-    name: str
-    stage: Stage
-    steps: int
-    """Optimizer steps."""
-    plan: StagePlan
-    source: Source
-    loss: StageLoss
-    validator: Validator | None
-    max_failed_share: float
-    readers: Readers | None = None
-    """Workers that read for `source` and `validator`; None reads in this process."""
 
 
 class Trainer:
@@ -77,6 +61,8 @@ class Trainer:
         self.stage = task.stage
         self.positions, self.micro = ranks.share(self.stage.global_batch, self.stage.micro_batch, task.name)
         self.optimization = Optimization(task.loss.trained(), self.stage, task.steps, ranks)
+        self._kept: list[Optimization | Adversary] = [self.optimization]
+        self._kept += [] if task.adversary is None else [task.adversary]
         self.counters = Counters()
         self.profiler = Profiler(0, store.folder)
         self.validated: dict[str, float] = {}
@@ -150,17 +136,19 @@ class Trainer:
     def _advance(self, batch: Batch, bar: Progress | None) -> int | None:
         """Take one step and what follows it; return the exit status where the training is to stop."""
         began = time.monotonic()
-        agreed, record = self.train_step(batch)
+        agreed, records = self.train_step(batch)
         self.profiler.stepped(batch.step)
         last = batch.step == self.task.steps
         if batch.step % self.stage.log_every == 0 or last:
-            self.journal.write("train", batch.step, **record)
+            for event, record in records.items():
+                self.journal.write(event, batch.step, **record)
         if bar is not None:
+            record = records["train"]
             bar.set_postfix(loss=f"{record['loss']:.4g}", l1=f"{record['l1']:.4f}", refresh=False)
             bar.update()
         self._step_seconds = time.monotonic() - began
         self.counters.seconds += self._step_seconds
-        status = None if last else self._status(agreed.flags)
+        status = None if last else status_of(agreed.flags)
         if batch.step % self.stage.checkpoint_every == 0 or last or status is not None or CHECKPOINT in agreed.flags:
             self.save(wait=last or status is not None)
         if status is None:
@@ -170,53 +158,65 @@ class Trainer:
         self._clock.read()
         return status
 
-    def train_step(self, batch: Batch) -> tuple[Agreed, dict[str, Any]]:
-        """Take one optimizer step; return what the ranks agreed on, and the step's line of the log.
+    def train_step(self, batch: Batch) -> tuple[Agreed, dict[str, dict[str, Any]]]:
+        """Take one optimizer step; return what the ranks agreed on, and the step's lines of the log by their event.
 
         Raises:
             UserError: before the update, with the state saved, if the step must not be taken.
         """
         self._clock.mark("data")
         self.ranks.reached(f"reading the clips of step {batch.step}")
+        learners = self._learners(batch.step)
         if not self._settled:
             self._accumulate(batch)
-            self.optimization.zero_grad()
+            for learner in learners.values():
+                learner.zero_grad()
             self._settled = True
         losses, parts = self._accumulate(batch)
         self.ranks.reached(f"the gradients of step {batch.step}")
         agreed = agree(self.ranks, losses, parts, self._asked(), len(batch.failures))
-        norm = self.optimization.gradient_norm()
+        norms = {event: learner.gradient_norm() for event, learner in learners.items()}
         self._report_failures(batch, agreed)
-        if self._is_finite(batch, agreed, float(norm)):
-            rate = self.optimization.step(batch.step, norm)
-        else:
-            rate = 0.0
-            self.counters.skipped += 1
-        self.optimization.zero_grad()
+        finite = self._is_finite(batch, agreed, norms)
+        self.counters.skipped += not finite
+        rates = dict.fromkeys(learners, 0.0)
+        for event, learner in learners.items():
+            if finite:
+                rates[event] = learner.step(batch.step, norms[event])
+            learner.zero_grad()
         self._clock.mark("optimizer")
         self.counters.step = batch.step
         self.counters.drawn += agreed.drawn
         self.counters.failed += agreed.failed
-        return agreed, self._record(batch, agreed, float(norm), rate)
+        return agreed, self._records(batch, agreed, norms, rates)
+
+    def _learners(self, step: int) -> dict[str, Optimization | Adversary]:
+        """Return what takes an optimizer step, by the event that its line of the log has."""
+        adversary = self.task.adversary_at(step)
+        return {"train": self.optimization} | ({} if adversary is None else {DISCRIMINATOR: adversary})
 
     def _accumulate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Add up the gradients of the rank's micro-batches; return its losses by position and its part of the means."""
         starts = range(0, len(self.positions), self.micro)
+        adversary = self.task.adversary_at(batch.step)
         losses = torch.zeros(self.stage.global_batch, dtype=torch.float64, device=self.ranks.device)
         parts: dict[str, Tensor] = {}
         for start in starts:
             rows = slice(start, start + self.micro)
             data = batch.data[rows].to(self.ranks.device, non_blocking=True)
             with self._unsynced() if start != starts[-1] else nullcontext(), self._memory_named(data):
-                result = self.model(data, batch.latents, batch.images, self._draws(batch.step, self.positions[rows]))
+                draws = self._draws(batch.step, self.positions[rows])
+                result = self.model(data, batch.latents, batch.images, draws, adversary)
                 self._clock.mark("forward")
-                (result["loss"] / len(starts)).backward()
+                loss = result["loss"] + result[ADVERSARIAL] if adversary else result["loss"]
+                (loss / len(starts)).backward()
+                result |= adversary.learn(1 / len(starts)) if adversary else {}
             self._clock.mark("backward")
             for name, value in result.items():
                 share = value.detach().double() * (self.micro / self.stage.global_batch)
                 parts[name] = parts[name] + share if name in parts else share
             first = self.positions[start]
-            losses[first : first + self.micro] = result["loss"].detach()
+            losses[first : first + self.micro] = loss.detach()
         return losses, parts
 
     def _memory_named(self, data: Tensor) -> AbstractContextManager[None]:
@@ -246,13 +246,6 @@ class Trainer:
         flags[CHECKPOINT] = now - self._saved_at > 60 * self.stage.checkpoint_minutes
         return flags
 
-    @staticmethod
-    def _status(flags: frozenset[str]) -> int | None:
-        for number, name in SIGNAL_FLAGS.items():
-            if name in flags:
-                return 128 + number
-        return TIME_UP_STATUS if TIME_UP in flags else None
-
     def _signals(self) -> frozenset[str]:
         """Return what this rank is asked to stop by; not that the time is up, so that each start takes a step."""
         return frozenset(name for number, name in SIGNAL_FLAGS.items() if self._stop.signal == number)
@@ -279,11 +272,12 @@ class Trainer:
                 "fix or remove the files, or raise the share"
             )
 
-    def _is_finite(self, batch: Batch, agreed: Agreed, norm: float) -> bool:
+    def _is_finite(self, batch: Batch, agreed: Agreed, norms: Mapping[str, Tensor]) -> bool:
+        steep = [event for event, norm in norms.items() if not math.isfinite(norm)]
         broken = [position for position, loss in enumerate(agreed.losses.tolist()) if not math.isfinite(loss)]
-        if not broken and math.isfinite(norm):
+        if not broken and not steep:
             return True
-        what = "loss" if broken else "gradient"
+        what = "loss" if broken else "gradient" if "train" in steep else "discriminator's gradient"
         windows = list(chain.from_iterable(self.ranks.gather(batch.windows)))
         seen = [windows[position] for position in broken or range(len(windows))]
         clips = [f"{self.task.source.clips[w.row].clip_id}[{w.start}:{w.start + w.length}]" for w in seen]
@@ -306,16 +300,20 @@ class Trainer:
             raise UserError(text)
         raise SystemExit(2)
 
-    def _record(self, batch: Batch, agreed: Agreed, norm: float, rate: float) -> dict[str, Any]:
+    def _records(
+        self, batch: Batch, agreed: Agreed, norms: Mapping[str, Tensor], rates: Mapping[str, float]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the lines of the log by their event."""
+        steps = {event: {"grad_norm": float(norm), "lr": rates[event]} for event, norm in norms.items()}
+        others = {event: {**agreed.adversarial, **own} for event, own in steps.items() if event != "train"}
         seconds = self._clock.read()
         spent = max(1e-9, sum(seconds.values()))
         frames = self.stage.global_batch * batch.data.shape[2]
         draws = self._draws(batch.step, self.positions)
         speed = {} if self._speed is None else self._speed.read(batch.data, batch.latents, batch.images, draws, spent)
-        return {
+        train = {
             **agreed.parts,
-            "grad_norm": norm,
-            "lr": rate,
+            **steps["train"],
             "frames": frames,
             **self.task.plan.noted(batch.step),
             "frames_per_s": frames / spent,
@@ -324,6 +322,7 @@ class Trainer:
             "data_share": seconds.get("data", 0.0) / spent,
             "memory_gb": peak_memory_gb(self.ranks.device),
         }
+        return {"train": train, **others}
 
     def save(self, *, wait: bool = True) -> None:
         """Write a checkpoint of the state as it is; called by all ranks.
@@ -332,7 +331,7 @@ class Trainer:
             wait: until it is written; otherwise it is written beside the next steps.
         """
         began = time.monotonic()
-        tensors = self.optimization.state()
+        tensors = {name: value for part in self._kept for name, value in part.state().items()}
         if self.ranks.is_main or self.optimization.is_shared:
             values = {**asdict(self.counters), "log_bytes": self.journal.flush(), "world_size": self.ranks.world_size}
             self._writer.save(State(step=self.counters.step, tensors=tensors, values=values), wait=wait)
@@ -357,7 +356,8 @@ class Trainer:
             self.journal.write("start", 0, **notes, epochs=self._epochs(self.task.steps))
             return
         state = state or self.store.load(step)
-        self.optimization.load(state.tensors)
+        for part in self._kept:
+            part.load(state.tensors)
         self.counters = Counters(**{name: state.values[name] for name in asdict(self.counters)})
         self.counters.starts += 1
         self.journal.open(state.values["log_bytes"], step)
@@ -381,7 +381,7 @@ class Trainer:
                 self.validated = self.task.validator.run(step in ends, self._signals)
         except Interrupted as interrupted:
             self._keep()
-            return self._status(interrupted.flags)
+            return status_of(interrupted.flags)
         seconds = time.monotonic() - began
         seen = self.task.validator.seen()
         self.journal.write("valid", step, **self.validated, seconds=seconds, windows=seen)
