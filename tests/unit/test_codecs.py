@@ -111,6 +111,8 @@ def test_latents_are_counted_as_the_model_makes_them(
 ) -> None:
     config = parse_config({"model": {"chunk_frames": chunk}, "reconstruction": {"overlap_frames": overlap}})
     assert latent_numbers(config, frames) == 4 * latents * 32 * 32
+    scored = {"chunk_frames": chunk, "overlap_frames": overlap}
+    assert latent_numbers(parse_config({"reconstruction": scored}), frames) == 4 * latents * 32 * 32
 
 
 def test_the_rows_of_a_codec_are_made_from_the_command_line_and_kept(tmp_path: Path) -> None:

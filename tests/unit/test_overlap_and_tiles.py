@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_no_net_sees_more_than_a_tile(tmp_path: Path) -> None:
     assert len({most for most, *_ in seen}) == 2 and all(max(size) <= most for most, *size in seen)
 
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "data": {"resolution": [40, 48]},
     "model": {"temporal": TEMPORAL},
     "reconstruction": {"max_frames": None},
@@ -104,8 +105,9 @@ class Run:
         self.clip: Clip = make_clip(folder, "clip", 45)
         write_table(folder / "test.csv", [self.clip])
 
-    def __call__(self, name: str, *options: str) -> int:
+    def __call__(self, name: str, *options: str, **reconstruction: Any) -> int:
         config = CONFIG | {"data": {"resolution": self.resolution}}
+        config |= {"reconstruction": CONFIG["reconstruction"] | reconstruction}
         where = [f"--ckpt-path={self.folder / 'model'}", f"--data-path={self.folder / 'test.csv'}"]
         save = [f"--save-dir={self.folder / name}", "--device=cpu", "--no-previews"]
         return main(["reconstruct", json.dumps(config), *where, *save, *options])
@@ -131,6 +133,21 @@ def test_the_command_blends_chunks_as_the_model_does(tmp_path: Path) -> None:
     assert not np.array_equal(run.stored("soft")[17:], run.stored("plain")[17:])
     assert run.record("soft")["settings"]["overlap_frames"] == 5
     assert run.record("soft")["config"]["reconstruction"]["overlap_frames"] == 5
+
+
+@pytest.mark.parametrize("own", [17, None])
+def test_a_config_may_score_in_other_chunks_than_the_models(tmp_path: Path, own: int | None) -> None:
+    run = Run(tmp_path)
+    run.model = make_video_vae(tmp_path, chunk_frames=own)
+    for name, chunk in (("model", "model"), ("whole", None), ("chunks", 9)):
+        assert run(name, chunk_frames=chunk) == 0
+    with torch.no_grad():
+        expected = to_uint8(torch.cat([run.model.reconstruct(part) for part in run.pixels.split(9, dim=2)], dim=2)[0])
+    assert np.abs(run.stored("chunks").astype(int) - expected).max() <= 1  # summation order
+    assert not np.array_equal(run.stored("chunks"), run.stored("whole"))
+    assert np.array_equal(run.stored("whole"), run.stored("model")) == (own is None)
+    made = {name: run.record(name)["settings"]["architecture"]["chunk_frames"] for name in ("model", "whole", "chunks")}
+    assert made == {"model": own, "whole": None, "chunks": 9}
 
 
 def test_impossible_overlaps_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,12 @@ import pytest
 
 from report_material import build_report, make_results
 from video_vae.config import parse_config
+from video_vae.config.runs import resolve
+from video_vae.errors import UserError
 from video_vae.metrics.intervals import MIN_SOURCES
 from video_vae.report.answer import answer, unproven_stages, why_no_gain
 from video_vae.report.compare import Row, differences, experiment_pairs, paired_difference, rule_text
+from video_vae.report.experiments import setting_differences
 from video_vae.report.tables import Results, load_results
 from video_vae.report.terms import METRICS
 
@@ -113,6 +116,28 @@ def test_stages_that_an_experiment_shares_are_not_compared(tmp_path: Path) -> No
     page = build_report(config, tmp_path / "results", tmp_path / "report.html")
     section = page[page.index('id="experiments"') : page.index('id="standing"')]
     assert "too few sources" in section and "correction for the 5 comparisons of this table" in section
+
+
+def test_an_experiment_may_be_compared_with_another_one(tmp_path: Path) -> None:
+    names = ("demo", "short", "short_no_kl")
+    config = make_results(tmp_path / "results", clips=2, frames=4, experiments=names)
+    short = {"reconstruction": {"max_frames": 9}}
+    no_kl = short | {"stages": {"stage3": {"kl_weight": 0.0}}, "report": {"against": "short"}}
+    config["experiments"] = {"short": short, "short_no_kl": no_kl}
+    results = load_results(parse_config(config), tmp_path / "results")
+    pairs = {(first.experiment, second.experiment, first.stage) for first, second in experiment_pairs(results)}
+    expected = {("short", "demo", stage) for stage in ("stage1", "stage2", "stage3")}
+    assert pairs == expected | {("short_no_kl", "short", "stage3")}
+    page = build_report(config, tmp_path / "results", tmp_path / "report.html")
+    section = page[page.index('id="experiments"') : page.index('id="standing"')]
+    assert "short_no_kl, against short</h3>" in section and "less short, 2 clips" in section
+    assert setting_differences(results, "short_no_kl") == [("stages.stage3.kl_weight", "1e-06", "0.0")]
+
+
+def test_a_run_to_compare_with_that_is_not_there_is_named() -> None:
+    config = parse_config({"experiments": {"short": {"report": {"against": "sort"}}}})
+    with pytest.raises(UserError, match=r"experiments\.short\.report\.against: no run 'sort'; there are paper, short"):
+        resolve(config)
 
 
 def test_stages_without_a_verdict_are_named_in_what_they_are_for(tmp_path: Path) -> None:

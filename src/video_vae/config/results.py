@@ -13,6 +13,7 @@ from video_vae.config.types import (
     Jobs,
     LocalPath,
     Metric,
+    Name,
     Natural,
     PathText,
     Prose,
@@ -41,8 +42,10 @@ class Reconstruction(Settings):
     """Draw from the posteriors (seeded) instead of taking their modes."""
     shards: Jobs = 1
     """Number of parallel jobs per stage."""
+    chunk_frames: Literal["model"] | Count | None = "model"
+    """Frames of the independent chunks that windows are coded in: `model` for `model.chunk_frames`, null for none."""
     overlap_frames: Natural = 0
-    """Frames that consecutive chunks of `model.chunk_frames` share, blended: softer borders for more latents."""
+    """Frames that consecutive chunks share, blended: softer borders for more latents."""
     tile: Annotated[int, BeforeValidator(not_bool), Field(ge=64, le=16_384, multiple_of=8)] | None = None
     """Side of the square tiles that large frames are encoded and decoded in, in pixels; null takes frames whole."""
     tile_overlap: Annotated[int, BeforeValidator(not_bool), Field(ge=8, le=16_384, multiple_of=8)] = 64
@@ -122,3 +125,7 @@ class Report(Settings):
     """The question that the report answers, its first line."""
     clips: Annotated[Count, Field(le=10_000)] = 12
     """Most clips embedded as players (spread from best to worst); the tables hold all."""
+    against: Name | None = None
+    """Of an experiment: the run that it is compared with; null for the base run."""
+    claim: Prose | None = None
+    """Of an experiment: the claim of others, or the question, that it looks at, for the table of findings."""

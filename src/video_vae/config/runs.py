@@ -20,6 +20,7 @@ from video_vae.config.slices import (
     start_slice,
 )
 from video_vae.config.types import STAGES, START, Scored
+from video_vae.errors import UserError
 from video_vae.provenance import canonical_json
 
 
@@ -53,7 +54,19 @@ def resolve(config: Config) -> Runs:
     for name, changes in config.experiments.items():
         values = _merge(base, changes) | {"experiment": name}
         runs[name] = parse_config(values, f"experiments.{name}")
+    for name, run in runs.items():
+        if run.report.against is not None and run.report.against not in runs:
+            raise UserError(
+                f"experiments.{name}.report.against: no run {run.report.against!r}; there are {', '.join(runs)}"
+            )
     return Runs(runs)
+
+
+def compared_with(runs: Mapping[str, Config], name: str) -> str:
+    """Return the run that an experiment is compared with: the one that it names, or else the base run."""
+    base = next(iter(runs))
+    against = runs[name].report.against
+    return base if against in (None, name) else str(against)
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

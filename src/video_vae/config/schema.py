@@ -74,6 +74,12 @@ class Config(Settings):
         return tuple(name for name in self.stages.trained if SCORED.index(name) <= last)
 
     @property
+    def chunk_frames(self) -> int | None:
+        """Return the frames of the chunks that windows are coded in; None where they are coded whole."""
+        asked = self.reconstruction.chunk_frames
+        return self.model.chunk_frames if asked == "model" else asked
+
+    @property
     def last(self) -> Scored:
         """Name the weights that the run ends with."""
         return self.stages.trained[-1] if self.stages.trained else START

@@ -36,6 +36,8 @@ VIEW = tuple(key for name in Data.model_fields if name not in LISTING and (key :
 """How frames are seen: read by every job that decodes or stands for frames."""
 WINDOWS = ("reconstruction.max_frames", "reconstruction.windows")
 """Which frames of a clip are scored."""
+CHUNKS = ("model.chunk_frames", "reconstruction.chunk_frames")
+"""Which of those frames are coded together, beside the model's own settings."""
 SPATIAL_SOURCE = ("spatial.pretrained", "spatial.subfolder", "spatial.sha256")
 PRETRAINED = ("model.pretrained", "model.subfolder", "model.sha256")
 NET = tuple(f"model.{name}" for name in Model.model_fields if f"model.{name}" not in PRETRAINED)
@@ -231,14 +233,14 @@ def video_latents_slice(config: Config) -> Slice:
 
 def reconstruct_slice(config: Config) -> Slice:
     """What reconstructing reads besides a stage's weights."""
-    how = ("max_frames", "windows", "sample", "overlap_frames", "tile", "tile_overlap")
+    how = ("max_frames", "windows", "sample", "chunk_frames", "overlap_frames", "tile", "tile_overlap")
     seen = [*VIEW, *(f"reconstruction.{name}" for name in how)]
     return pick(scored(config), [*seen, "seed"] if config.reconstruction.sample else seen)
 
 
 def baselines_slice(config: Config) -> Slice:
     """What making the baselines reads."""
-    return pick(scored(config), [*VIEW, *WINDOWS, *SPATIAL_SOURCE, "model.chunk_frames"])
+    return pick(scored(config), [*VIEW, *WINDOWS, *SPATIAL_SOURCE, *CHUNKS])
 
 
 def rival_slice(config: Config, name: str) -> Slice:
@@ -251,7 +253,7 @@ def rival_slice(config: Config, name: str) -> Slice:
         raise UserError(f"no rival {name!r} under compare; known: {', '.join(config.compare) or 'none'}")
     wanted = [*VIEW, *WINDOWS, f"compare.{name}"]
     if config.compare[name].codec is not None:  # what says how many latents a window has
-        wanted += ["reconstruction.overlap_frames", "model.chunk_frames", "model.temporal.temporal_downsample"]
+        wanted += ["reconstruction.overlap_frames", *CHUNKS, "model.temporal.temporal_downsample"]
     return pick(scored(config), wanted)
 
 

@@ -32,7 +32,7 @@ from video_vae.reconstruction.checkpoint import load_checkpoint
 from video_vae.reconstruction.clips import ClipReconstructor
 from video_vae.reconstruction.codecs import codec_rival
 from video_vae.reconstruction.index import FAILED_COLUMNS, OutputPaths, index_columns, write_failed, write_index
-from video_vae.reconstruction.options import set_cuts, with_options
+from video_vae.reconstruction.options import set_chunks, set_cuts, with_options
 from video_vae.reconstruction.quantised import QuantisedVariants
 from video_vae.reconstruction.rates import COLUMNS, RATES, write_rates
 from video_vae.reconstruction.rivals import SpatialRival, given_videos
@@ -106,6 +106,7 @@ def _model(args: argparse.Namespace, config: Config, device: torch.device) -> tu
     if args.ckpt_path is None:
         raise UserError("--ckpt-path is missing: give a model folder or a weights file (or --baselines)")
     model: Any = load_checkpoint(args.ckpt_path, config, args.spatial)
+    set_chunks(config, model)
     seed = config.seed if args.sample or config.reconstruction.sample else None
     names = ("scaling_factor", "chunk_frames", "spatial", "temporal")
     settings: dict[str, Any] = {
@@ -128,7 +129,7 @@ def _model(args: argparse.Namespace, config: Config, device: torch.device) -> tu
 def _baselines(args: argparse.Namespace, config: Config, device: torch.device) -> tuple[Variants, dict[str, Any]]:
     net: Any = load_spatial(config.spatial, args.spatial)
     net.float().eval().requires_grad_(False)
-    chunk = config.model.chunk_frames
+    chunk = config.chunk_frames
     settings = {"spatial_sha256": weights_sha256(net.state_dict()), "hold": HOLD, "chunk_frames": chunk}
     net.to(device, memory_format=torch.channels_last)
     return BaselineVariants(spatial=net, device=device, hold=HOLD, chunk_frames=chunk), settings

@@ -29,7 +29,7 @@ def latent_numbers(config: Config, frames: int) -> int:
     """Count the numbers of a window's latents by the config: 4 channels at 4x8x8, with chunks and what they share."""
     height, width = config.data.resolution
     factor = 2 ** sum(config.model.temporal.temporal_downsample)
-    spans = chunk_spans(frames, config.model.chunk_frames, config.reconstruction.overlap_frames)
+    spans = chunk_spans(frames, config.chunk_frames, config.reconstruction.overlap_frames)
     return CHANNELS * sum(-(-len(span) // factor) for span in spans) * -(-height // SIDE) * -(-width // SIDE)
 
 
@@ -123,7 +123,7 @@ def codec_rival(name: str, codec: Codec, config: Config) -> tuple[CodecRival, di
         codec=codec, names=("ori", name), budget=lambda frames: CODEC_BITS * latent_numbers(config, frames)
     )
     latents = {
-        "chunk_frames": config.model.chunk_frames,
+        "chunk_frames": config.chunk_frames,
         "overlap_frames": config.reconstruction.overlap_frames,
         "temporal_downsample": list(config.model.temporal.temporal_downsample),
     }

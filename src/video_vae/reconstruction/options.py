@@ -48,6 +48,12 @@ def with_options(config: Config, args: argparse.Namespace) -> Config:
     return parse_config(values, "options")
 
 
+def set_chunks(config: Config, model: Any) -> None:
+    """Set the frames of the model's chunks as the config says, where it says other than the model."""
+    if config.reconstruction.chunk_frames != "model":
+        model.register_to_config(chunk_frames=config.reconstruction.chunk_frames)
+
+
 def set_cuts(config: Config, model: Any, side: int) -> dict[str, Any]:
     """Set chunk overlap and tiling as the config says; return the settings that shape the numbers."""
     wanted, chunk = config.reconstruction, model.config["chunk_frames"]

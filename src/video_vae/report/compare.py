@@ -157,27 +157,25 @@ def _rec(experiment: str, stage: str) -> Row:
 
 
 def experiment_pairs(results: Results) -> list[tuple[Row, Row]]:
-    """List every other experiment's reconstructions against the base run's, after each stage that both have scored.
+    """List every other experiment's reconstructions against those of the run that it is compared with.
 
-    Stages that an experiment shares with the base run are left out: there is nothing to compare.
+    They are compared after each stage that both have scored. Stages that both share are left out: there is nothing to
+    compare.
     """
-    base = results.experiments[0]
     scored = {name: results.scored_stages(name) for name in results.experiments}
+    others = {name: config_runs.compared_with(results.settings, name) for name in results.experiments[1:]}
     return [
-        (_rec(name, stage), _rec(base, stage))
-        for name in results.experiments[1:]
+        (_rec(name, stage), _rec(other, stage))
+        for name, other in others.items()
         for stage in scored[name]
-        if stage in scored[base] and not shared(results, name, stage)
+        if stage in scored.get(other, ()) and not shared(results, (name, other), stage)
     ]
 
 
-def shared(results: Results, experiment: str, stage: str) -> bool:
-    """Tell whether an experiment's scores of a stage are the base run's."""
-    owners = [
-        config_runs.evaluation_owner(results.settings, name, part_of(stage))
-        for name in (experiment, results.experiments[0])
-    ]
-    return owners[0] == owners[1]
+def shared(results: Results, experiments: tuple[str, str], stage: str) -> bool:
+    """Tell whether the scores of a stage of two experiments are the same ones."""
+    owners = {config_runs.evaluation_owner(results.settings, name, part_of(stage)) for name in experiments}
+    return len(owners) == 1
 
 
 def differences(

@@ -11,6 +11,7 @@ from video_vae.config import SCORED, STAGES
 from video_vae.config import runs as config_runs
 from video_vae.report import compare, figures, training_figures
 from video_vae.report.compare import Difference, Row
+from video_vae.report.lengths import by_length, length_points
 from video_vae.report.provenance_view import flatten, written
 from video_vae.report.sections import FigureWriter, metric_cell
 from video_vae.report.tables import Results
@@ -22,10 +23,10 @@ def experiments_section(results: Results, writer: FigureWriter) -> dict[str, Any
     """Compare the experiments of a config; None where there is only one."""
     if len(results.experiments) < 2:
         return None
-    base = results.experiments[0]
-    section: dict[str, Any] = {"base": base, "others": [_described(results, name) for name in results.experiments[1:]]}
+    section: dict[str, Any] = {"others": [_described(results, name) for name in results.experiments[1:]]}
     section |= _scores(results)
     section["intervals"] = _difference_figures(results, writer)
+    section["lengths"] = _length_figure(results, writer)
     panels = [panel for panel in training_figures.LOSSES if panel.held_out]
     shown = training_figures.panels_with_data(results.logs, panels)
     logs = {name: results.logs[results.logs["experiment"] == name] for name in results.experiments}
@@ -39,9 +40,11 @@ def experiments_section(results: Results, writer: FigureWriter) -> dict[str, Any
 
 
 def setting_differences(results: Results, name: str) -> list[tuple[str, str, str]]:
-    """List where an experiment's settings differ from the base run's: key, the base's value, its own."""
-    own, base = (dict(flatten(results.settings[run].model_dump(mode="json"))) for run in (name, results.experiments[0]))
-    keys = [key for key in dict.fromkeys([*base, *own]) if key.split(".")[0] not in ("experiment", "experiments")]
+    """List where an experiment differs from the run that it is compared with: key, that one's value, its own."""
+    other = config_runs.compared_with(results.settings, name)
+    own, base = (dict(flatten(results.settings[run].model_dump(mode="json"))) for run in (name, other))
+    left_out = ("experiment", "experiments", "report")
+    keys = [key for key in dict.fromkeys([*base, *own]) if key.split(".")[0] not in left_out]
     changed = [key for key in keys if own.get(key, ...) != base.get(key, ...)]
     texts = [[written(table[key]) if key in table else MISSING for key in changed] for table in (base, own)]
     return list(zip(changed, *texts, strict=True))
@@ -50,14 +53,20 @@ def setting_differences(results: Results, name: str) -> list[tuple[str, str, str
 def _described(results: Results, name: str) -> dict[str, Any]:
     trained = [stage for stage in STAGES if stage in set(results.logs.loc[results.logs["experiment"] == name, "stage"])]
     settings = results.settings[name].stages.trained
-    shared = [stage for stage in settings if config_runs.stage_owner(results.settings, name, stage) != name]
+    owners = {stage: config_runs.stage_owner(results.settings, name, stage) for stage in settings}
+    shared = [stage for stage in settings if owners[stage] != name]
     said = [f"trained {_listed(trained)} itself" if trained else "trained no stage itself"]
     if shared:
-        said.append(f"shares {_listed(shared)} with {results.experiments[0]}")
+        said.append(f"shares {_listed(shared)} with {' and '.join(dict.fromkeys(owners[stage] for stage in shared))}")
     seconds = _own_seconds(results, name)
     if seconds:
         said.append(f"its own jobs took {duration(seconds)}")
-    return {"name": name, "settings": setting_differences(results, name), "said": "; ".join(said)}
+    return {
+        "name": name,
+        "against": config_runs.compared_with(results.settings, name),
+        "settings": setting_differences(results, name),
+        "said": "; ".join(said),
+    }
 
 
 def _listed(stages: Sequence[str]) -> str:
@@ -71,8 +80,7 @@ def _own_seconds(results: Results, name: str) -> float:
 
 
 def _scores(results: Results) -> dict[str, Any]:
-    """Give a row for each experiment and stage: means, and paired differences from the base run at that stage."""
-    base = results.experiments[0]
+    """Give a row for each experiment and stage: means, and paired differences from what it is compared with."""
     pairs = compare.experiment_pairs(results)
     found = compare.differences(results, pairs)
     metrics = [metric for metric in METRICS.values() if any(difference.metric == metric.key for difference in found)]
@@ -86,7 +94,8 @@ def _scores(results: Results) -> dict[str, Any]:
             mine = {difference.metric: difference for difference in found if difference.first == row}
             cells = [metric_cell(scores, m.key) | _written(mine.get(m.key)) for m in metrics]
             clips = max((difference.clips for difference in mine.values()), default=0)
-            paired = "" if experiment == base else f"less {base}, {counted(clips, 'clip')}"
+            others = [difference.second.experiment for difference in mine.values()]
+            paired = f"less {others[0]}, {counted(clips, 'clip')}" if others else ""
             rows.append({"name": experiment, "stage": stage_label(stage), "cells": cells, "paired": paired})
     return {"metrics": metrics, "rows": rows if metrics else [], "rule": compare.rule_text(found)}
 
@@ -96,18 +105,26 @@ def _written(difference: Difference | None) -> dict[str, str]:
 
 
 def _difference_figures(results: Results, writer: FigureWriter) -> list[str]:
-    base = results.experiments[0]
     drawn = []
     for metric in METRICS.values():
         found = compare.differences(results, compare.experiment_pairs(results), [metric.key])
         if not found:
             continue
         gaps = [_gaps(results, difference.first, difference.second, metric.key) for difference in found]
-        labels = [f"{d.first.experiment} − {base},\n{stage_label(d.first.stage).lower()}" for d in found]
+        labels = [f"{d.first.experiment} − {d.second.experiment},\n{stage_label(d.first.stage).lower()}" for d in found]
         picture = figures.paired_differences(found, labels, gaps)
-        text = f"Paired differences in {metric.label} from {base}, clip by clip"
+        text = f"Paired differences of experiments in {metric.label}, clip by clip"
         drawn.append(writer.save(f"experiments_{metric.key}", picture, text))
     return drawn
+
+
+def _length_figure(results: Results, writer: FigureWriter) -> str | None:
+    """Draw what is lost to the spatial VAE in windows of several lengths; None where all are of one length."""
+    points = length_points(by_length(results), results, "psnr")
+    if points.empty:
+        return None
+    text = "PSNR less that of the spatial VAE, in windows of several lengths"
+    return writer.save("by_length", figures.by_length(points, "psnr"), text)
 
 
 def _gaps(results: Results, first: Row, second: Row, metric: str) -> pd.Series:

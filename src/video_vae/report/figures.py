@@ -16,6 +16,8 @@ from video_vae.report.terms import METRICS, compact, duration, variant_label
 
 MANY_CLIPS = 500
 """Above this a scatter of clips becomes a density."""
+SERIES = ("rec", "spatial", "repeat", "mean")
+"""Colours of lines that are no variants, by name of the palette."""
 MANY_GAPS = 200
 """Above this the ticks of single clips become a density."""
 
@@ -86,6 +88,30 @@ def by_group(points: pd.DataFrame, metric: str, label: str) -> Figure:
         axes.grid(visible=False, axis="x")
         axes.set_xlabel(label)
         axes.set_ylabel(f"{METRICS[metric].label}{', ' + METRICS[metric].unit if METRICS[metric].unit else ''}")
+        axes.margins(y=0.15)
+        axes.legend(loc="best", handlelength=1.2, borderaxespad=0.1)
+    return figure
+
+
+def by_length(points: pd.DataFrame, metric: str) -> Figure:
+    """Draw what nets lose to the spatial VAE in windows of each length: columns weights, frames, mean, low, high."""
+    names, lengths = list(dict.fromkeys(points["weights"])), sorted(set(points["frames"]))
+    with drawing():
+        figure = new_figure(2.6)
+        axes = figure.subplots()
+        axes.axhline(0, color=colour("muted"), lw=0.9)
+        for position, name in enumerate(names):
+            rows = points[points["weights"] == name].sort_values("frames")
+            places = np.array([lengths.index(frames) for frames in rows["frames"]])
+            places = places + 0.14 * (position - (len(names) - 1) / 2)
+            tint = colour(SERIES[position % len(SERIES)])
+            axes.vlines(places, rows["low"], rows["high"], color=tint, lw=2.2, alpha=0.55)
+            axes.plot(places, rows["mean"], "o-", color=tint, ms=4, lw=0.8, label=name)
+        axes.set_xticks(range(len(lengths)), [str(frames) for frames in lengths])
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("Frames of a window")
+        unit = f", {METRICS[metric].unit}" if METRICS[metric].unit else ""
+        axes.set_ylabel(f"{METRICS[metric].label} less the spatial VAE's{unit}")
         axes.margins(y=0.15)
         axes.legend(loc="best", handlelength=1.2, borderaxespad=0.1)
     return figure

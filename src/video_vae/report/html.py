@@ -122,7 +122,7 @@ def _clips_data(results: Results, embedded: list[players.Player]) -> dict[str, A
     return {
         "clips": [player.clip for player in embedded],
         "metrics": metrics,
-        "chunk": results.config.model.chunk_frames,
+        "chunk": results.config.chunk_frames,
         "sources": players.sources_of_clips(results.manifest, results.test),
         "table": players.clip_table(results, [player.clip["id"] for player in embedded]),
         "errorColours": base64.b64encode(strips.error_colours().tobytes()).decode(),

@@ -17,13 +17,14 @@ from video_vae.foreign import check_places
 from video_vae.metrics.intervals import MIN_SOURCES
 from video_vae.report import compare
 from video_vae.report.compare import Difference, Row
+from video_vae.report.lengths import by_length
 from video_vae.report.paper_formats import Cell, Table, as_csv, as_latex, as_markdown
 from video_vae.report.rivals import lossy_rivals
 from video_vae.report.sections import metric_cell, protocol_names
 from video_vae.report.tables import BASELINE, Results
-from video_vae.report.terms import METRICS, Metric, counted, flow_label, stage_label, variant_label
+from video_vae.report.terms import METRICS, Metric, counted, flow_label, number, stage_label, variant_label
 
-NAMES = ("main", "experiments", "differences")
+NAMES = ("main", "experiments", "differences", "findings", "lengths")
 
 
 def write_tables(results: Results, folder: Path) -> list[Path]:
@@ -56,7 +57,13 @@ def paper_tables(results: Results) -> dict[str, Table]:
     """Make the tables by name; those without rows too, so that a document that includes them still compiles."""
     experiments = _scores(results, "Experiments, without the stages that one shares.", experiment_groups(results))
     main = _scores(results, "Reconstruction of held-out clips.", [("", main_rows(results))])
-    return {"main": main, "experiments": experiments, "differences": _differences(results)}
+    return {
+        "main": main,
+        "experiments": experiments,
+        "differences": _differences(results, [*compare.main_pairs(results), *compare.experiment_pairs(results)]),
+        "findings": _findings(results),
+        "lengths": _lengths(results),
+    }
 
 
 def main_rows(results: Results) -> list[Row]:
@@ -77,7 +84,7 @@ def experiment_groups(results: Results) -> list[tuple[str, list[Row]]]:
             name
             for name in results.experiments
             if results.row(name, stage, "rec") is not None
-            and (name == results.experiments[0] or not compare.shared(results, name, stage))
+            and (name == results.experiments[0] or not compare.shared(results, (name, results.experiments[0]), stage))
         ]
         if len(names) > 1:
             groups.append((stage_label(stage), [Row(experiment=name, stage=stage, variant="rec") for name in names]))
@@ -139,15 +146,84 @@ def _best(results: Results, groups: Iterable[Sequence[Row]], metrics: Sequence[M
     return {key for key, said in verdicts.items() if said and set(said) == {"better"}}
 
 
-def _differences(results: Results) -> Table:
-    pairs = [*compare.main_pairs(results), *compare.experiment_pairs(results)]
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """Two rows and their difference in each metric."""
+
+    first: Row
+    second: Row
+    found: dict[str, Difference]
+
+    def cells(self, metrics: Sequence[Metric]) -> list[Cell]:
+        """Write the difference in each metric."""
+        return [_difference_cell(self.found.get(metric.key)) for metric in metrics]
+
+    @property
+    def names(self) -> list[str]:
+        """Name both, with their runs where these differ."""
+        several = self.first.experiment != self.second.experiment
+        return [row.label(with_experiment=several) for row in (self.first, self.second)]
+
+    @property
+    def seen_from(self) -> str:
+        """Write the smallest difference in the first metric that its interval would tell from zero: half its width."""
+        difference = next(iter(self.found.values()))
+        metric = METRICS[difference.metric]
+        return f"{number((difference.high - difference.low) / 2, metric.decimals)} {metric.unit}".strip()
+
+
+def _compared(found: Sequence[Difference]) -> list[_Compared]:
+    pairs: dict[tuple[Row, Row], dict[str, Difference]] = {}
+    for one in found:
+        pairs.setdefault((one.first, one.second), {})[one.metric] = one
+    return [_Compared(first=first, second=second, found=mine) for (first, second), mine in pairs.items()]
+
+
+def _metrics_of(found: Sequence[Difference]) -> list[Metric]:
+    return [metric for metric in METRICS.values() if any(one.metric == metric.key for one in found)]
+
+
+def _findings(results: Results) -> Table:
+    """Set each experiment's claim beside what was found: its last stage, or every one where several are its own."""
+    claims = {name: run.report.claim for name, run in results.settings.items() if run.report.claim is not None}
+    pairs = [pair for pair in compare.experiment_pairs(results) if pair[0].experiment in claims]
     found = compare.differences(results, pairs)
-    metrics = [metric for metric in METRICS.values() if any(one.metric == metric.key for one in found)]
-    lines = []
-    for first, second in dict.fromkeys((one.first, one.second) for one in found):
-        mine = {one.metric: one for one in found if (one.first, one.second) == (first, second)}
-        label = [row.label(with_experiment=first.experiment != second.experiment) for row in (first, second)]
-        lines.append((label, [_difference_cell(mine.get(metric.key)) for metric in metrics]))
+    metrics = _metrics_of(found)
+    lines = [
+        ([claims[one.first.experiment] or "", *one.names, one.seen_from], one.cells(metrics))
+        for one in _compared(found)
+    ]
+    rows = [row for pair in pairs for row in pair]
+    heads = ["claim or question", "first", "second", "seen from"]
+    said = "Seen from: half the width of the first metric's interval, the smallest difference that it tells from zero."
+    return Table(
+        caption="Findings: means of the differences clip by clip, first less second.",
+        heads=heads,
+        metrics=metrics,
+        rows=lines,
+        note=f"{_protocol(results, rows, metrics)} {said} {RULED} {compare.rule_text(found)}",
+    )
+
+
+def _lengths(results: Results) -> Table:
+    """Set what weights lose to the spatial VAE in windows of each length below each other."""
+    scored = [(name, one) for name, lengths in by_length(results).items() for one in lengths]
+    found = compare.differences(results, [(one.rec, one.spatial) for _, one in scored])
+    metrics = _metrics_of(found)
+    cells = {one.first: one.cells(metrics) for one in _compared(found)}
+    return Table(
+        caption="Video VAE less the spatial VAE alone, by the length of the windows.",
+        heads=["weights", "frames of a window"],
+        metrics=metrics,
+        rows=[([name, str(one.frames)], cells[one.rec]) for name, one in scored if one.rec in cells],
+        note=f"Means of the differences clip by clip; {RULED} {compare.rule_text(found)}",
+    )
+
+
+def _differences(results: Results, pairs: Sequence[tuple[Row, Row]]) -> Table:
+    found = compare.differences(results, pairs)
+    metrics = _metrics_of(found)
+    lines = [(one.names, one.cells(metrics)) for one in _compared(found)]
     rows = list(dict.fromkeys(row for pair in pairs for row in pair))
     note = f"{_protocol(results, rows, metrics)} Means of the differences clip by clip, first less second; {RULED}"
     return Table(
@@ -195,15 +271,11 @@ def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) 
     sources = sorted({compare.source_count(results, row) for row in rows})
     config = scored_as(results.config)
     height, width = config.data.resolution
-    how = config.reconstruction
-    windows = "whole clips"
-    if how.max_frames is not None:
-        windows = f"up to {counted(how.windows, 'window')} of {how.max_frames} frames of each"
     interval = config.data.frame_interval
     every = "every frame" if interval == 1 else f"one frame of {interval}"
     said = [
         f"{_range(clips)} held-out clips from {_range(sources)} sources",
-        f"{windows}, {height}×{width}, {every}, stored without loss",
+        f"{_windows(results, rows)}, {height}×{width}, {every}, stored without loss",
     ]
     named = protocol_names(results, dict.fromkeys(row.experiment for row in rows))
     said += [f"protocol {named}"] if named else []
@@ -214,6 +286,16 @@ def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) 
     if flows and moved:
         said.append(f"{', '.join(moved)} with {', '.join(map(flow_label, flows))} flow")
     return f"{'; '.join(said)}."
+
+
+def _windows(results: Results, rows: Sequence[Row]) -> str:
+    """Say how clips were cut, in all runs of some rows."""
+    runs = dict.fromkeys(row.experiment for row in rows) or dict.fromkeys(results.experiments[:1])
+    ways = [scored_as(results.settings[name]).reconstruction for name in runs]
+    lengths = sorted({way.max_frames for way in ways if way.max_frames is not None})
+    whole = any(way.max_frames is None for way in ways)
+    cut = f"up to {counted(max(way.windows for way in ways), 'window')} of {_range(lengths)} frames of each"
+    return " or ".join([cut] * bool(lengths) + ["whole clips"] * whole)
 
 
 def _range(values: Sequence[int]) -> str:

@@ -262,7 +262,7 @@ def over_time_figures(results: Results, writer: FigureWriter) -> list[str]:
         own = (table["stage"] == stage) & table["variant"].isin(["rec", "spatial"])
         rows = table[own | (table["stage"] == COMPARE)] if stage == stages[-1] else table[own]
         limits = (low - 2 * margin, high + margin)
-        picture = figures.over_time(rows, stage_label(stage), results.config.model.chunk_frames, limits)
+        picture = figures.over_time(rows, stage_label(stage), results.config.chunk_frames, limits)
         text = f"PSNR against the frame of the clip after {stage_label(stage).lower()}"
         drawn.append(writer.save(f"psnr_over_time_{stage}", picture, text))
     return drawn
