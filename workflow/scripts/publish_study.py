@@ -1,6 +1,6 @@
-"""Write the findings of a finished study into docs/results.md, and its figure beside it: `make study` ran it in this folder.
+"""Write the findings of a finished study (config/study.yaml) into docs/results.md, and its figure beside it.
 
-Tables and figure are those of the report, from `results/` alone.
+Run it in the folder of the study. Tables and figure are the report's, made again from `results/` alone.
 """
 
 from __future__ import annotations
