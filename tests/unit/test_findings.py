@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from latex_check import check_latex
 from report_material import build_report, make_results
 from video_vae.config import STAGES, load_merged, parse_config
 from video_vae.config.runs import compared_with, resolve, stage_owner
@@ -51,6 +52,8 @@ def test_a_claim_stands_beside_its_difference_and_what_could_be_seen(results: Re
     assert rows[0]["psnr_verdict"] == "too few sources"
     note = paper_tables(results)["findings"].note
     assert "up to 3 windows of 5 to 33 frames of each" in note and "half the width" in note
+    for path in sorted((tmp_path / "tables").glob("*.tex")):
+        check_latex(path.read_text(encoding="utf-8"))
 
 
 def test_weights_that_are_scored_at_several_lengths_make_a_line_each(results: Results, tmp_path: Path) -> None:
@@ -70,7 +73,7 @@ def test_weights_that_are_scored_at_several_lengths_make_a_line_each(results: Re
 def test_runs_of_one_length_make_no_line(tmp_path: Path) -> None:
     config = make_results(tmp_path / "results", clips=2, frames=4, experiments=("demo", "no_identity"))
     results = load_results(parse_config(config), tmp_path / "results")
-    assert by_length(results) == {} and not len(paper_tables(results)["lengths"].rows)
+    assert by_length(results) == {} and not {"lengths", "findings"} & set(paper_tables(results))
     assert isinstance(length_points({}, results, "psnr"), pd.DataFrame)
     page = build_report(config, tmp_path / "results", tmp_path / "report.html")
     assert "By length of the windows" not in page

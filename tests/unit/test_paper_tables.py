@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from latex_check import check_latex
 from report_material import build_report, make_results
 from video_vae.config import parse_config
 from video_vae.errors import UserError
@@ -22,11 +22,6 @@ from video_vae.report.sections import metrics_table, protocol_names
 from video_vae.report.tables import Results, load_results
 from video_vae.report.terms import METRICS
 
-COMMANDS = {
-    *("begin", "end", "centering", "caption", "label", "setlength", "tabcolsep", "par", "smallskip", "footnotesize"),
-    *("toprule", "midrule", "bottomrule", "scriptsize", "textbf", "uparrow", "downarrow", "times"),
-    *("textbackslash", "textasciitilde", "textasciicircum"),
-}
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs}
 \setlength{\textwidth}{487pt}  %% both columns of a conference's page
@@ -35,25 +30,6 @@ DOCUMENT = r"""\documentclass{article}
 \end{document}
 """
 NASTY = "a_b & 50 % of #1 $x$ {y} \\z ~ ^ < > − × – é"
-
-
-def check_latex(text: str) -> None:
-    """Refuse what LaTeX would: unknown commands, unbalanced groups, rows of other widths, marks that mean something."""
-    assert text.isascii()
-    lines = [line for line in text.splitlines() if not line.startswith("%")]
-    body = "\n".join(lines)
-    assert set(re.findall(r"\\([a-zA-Z]+)", body)) <= COMMANDS
-    bare = re.sub(r"\\.", "", body)
-    depth = np.cumsum([{"{": 1, "}": -1}.get(mark, 0) for mark in bare])
-    assert depth.min() >= 0 and depth[-1] == 0 and bare.count("$") % 2 == 0
-    assert not set("#%^~_") & set(re.sub(r"\\label\{.*?\}", "", bare))
-    places = re.findall(r"\\(begin|end)\{([\w*]+)\}", body)
-    assert places == [("begin", "table*"), ("begin", "tabular"), ("end", "tabular"), ("end", "table*")]
-    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", body)
-    rows = [line for line in lines if re.search(r"\\\\(\[\w+\])?$", line)]
-    assert columns is not None and rows
-    assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows} == {len(columns[1])}
-    assert not any(re.search(r"(?<!\\)&", line) for line in lines if line not in rows)
 
 
 def compile_latex(folder: Path, texts: list[str]) -> None:

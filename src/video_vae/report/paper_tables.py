@@ -24,8 +24,6 @@ from video_vae.report.sections import metric_cell, protocol_names
 from video_vae.report.tables import BASELINE, Results
 from video_vae.report.terms import METRICS, Metric, counted, flow_label, number, stage_label, variant_label
 
-NAMES = ("main", "experiments", "differences", "findings", "lengths")
-
 
 def write_tables(results: Results, folder: Path) -> list[Path]:
     """Write each table in three formats; return the files.
@@ -54,15 +52,15 @@ def _traits(path: Path, text: str) -> Sequence[str]:
 
 
 def paper_tables(results: Results) -> dict[str, Table]:
-    """Make the tables by name; those without rows too, so that a document that includes them still compiles."""
+    """Make the tables by name; the first three without rows too, so that a document with them still compiles."""
     experiments = _scores(results, "Experiments, without the stages that one shares.", experiment_groups(results))
     main = _scores(results, "Reconstruction of held-out clips.", [("", main_rows(results))])
+    more = {"findings": _findings(results), "lengths": _lengths(results)}
     return {
         "main": main,
         "experiments": experiments,
         "differences": _differences(results, [*compare.main_pairs(results), *compare.experiment_pairs(results)]),
-        "findings": _findings(results),
-        "lengths": _lengths(results),
+        **{name: table for name, table in more.items() if table.rows},
     }
 
 
@@ -206,17 +204,18 @@ def _findings(results: Results) -> Table:
 
 
 def _lengths(results: Results) -> Table:
-    """Set what weights lose to the spatial VAE in windows of each length below each other."""
+    """Set what weights lose to the spatial VAE in windows of each length below each other, clip by clip."""
     scored = [(name, one) for name, lengths in by_length(results).items() for one in lengths]
     found = compare.differences(results, [(one.rec, one.spatial) for _, one in scored])
     metrics = _metrics_of(found)
     cells = {one.first: one.cells(metrics) for one in _compared(found)}
+    rows = [row for _, one in scored for row in (one.rec, one.spatial)]
     return Table(
         caption="Video VAE less the spatial VAE alone, by the length of the windows.",
         heads=["weights", "frames of a window"],
         metrics=metrics,
         rows=[([name, str(one.frames)], cells[one.rec]) for name, one in scored if one.rec in cells],
-        note=f"Means of the differences clip by clip; {RULED} {compare.rule_text(found)}",
+        note=f"{_protocol(results, rows, metrics)} Means of differences; {RULED} {compare.rule_text(found)}",
     )
 
 
