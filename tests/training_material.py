@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -127,3 +129,21 @@ def log_lines(path: Path, event: str | None = None) -> list[dict[str, Any]]:
     """Read the lines of a log.jsonl, of one event where it is named."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [line for line in lines if event in (None, line["event"])]
+
+
+def wait_for_step(state: Path, step: int) -> None:
+    """Wait until a training has written a line of this step or a later one to its log."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for log in state.glob("*/*/log.jsonl"):
+            text = log.read_text()
+            if any(f'"step": {number},' in text for number in range(step, step + 40)):
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step} after five minutes")
+
+
+def same_models(first: Path, second: Path) -> bool:
+    """Tell whether two finished stages have the same bits, averaged and raw."""
+    pairs = [(weights(first, name), weights(second, name)) for name in ("model", "model_raw")]
+    return all(torch.equal(one[key], other[key]) for one, other in pairs for key in one)

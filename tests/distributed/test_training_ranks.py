@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,11 @@ from training_material import (
     environment,
     log_lines,
     options,
+    same_models,
     settings,
     train_apart,
     train_here,
+    wait_for_step,
     weights,
 )
 
@@ -45,23 +46,6 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def wait_for_step(state: Path, step: int) -> None:
-    """Wait until a training has written a line of this step or a later one to its log."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        for log in state.glob("*/*/log.jsonl"):
-            text = log.read_text()
-            if any(f'"step": {number},' in text for number in range(step, step + 40)):
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"no step {step} after five minutes")
-
-
-def same(first: Path, second: Path) -> bool:
-    pairs = [(weights(first, name), weights(second, name)) for name in ("model", "model_raw")]
-    return all(torch.equal(one[key], other[key]) for one, other in pairs for key in one)
-
-
 def test_sigkill_and_sigterm_cost_time_and_nothing_else(data: Path, tmp_path: Path) -> None:
     arguments = options(data, tmp_path / "out", *cached(data), config=settings(**LONG))
     for step, number, status in ((4, signal.SIGKILL, -9), (14, signal.SIGTERM, 143)):
@@ -75,7 +59,7 @@ def test_sigkill_and_sigterm_cost_time_and_nothing_else(data: Path, tmp_path: Pa
     done = train_apart(arguments)
     assert done.returncode == 0, done.stderr
     train_here(options(data, tmp_path / "whole" / "out", *cached(data), config=settings(**LONG)))
-    assert same(tmp_path / "out", tmp_path / "whole" / "out")
+    assert same_models(tmp_path / "out", tmp_path / "whole" / "out")
     lines = [log_lines(folder / "out" / "log.jsonl", "train") for folder in (tmp_path, tmp_path / "whole")]
     assert [line["step"] for line in lines[0]] == list(range(1, 31))
     assert [line["loss"] for line in lines[0]] == [line["loss"] for line in lines[1]]
@@ -123,7 +107,7 @@ def test_ranks_stop_together_and_go_on_bit_for_bit_with_a_shared_optimizer(
     assert any(name.endswith("exp_avg") for name in first) and any(name.endswith("exp_avg") for name in second)
     done = train_apart(arguments, ranks=2)
     assert done.returncode == 0, done.stderr + told
-    assert same(tmp_path / "out", two_ranks)
+    assert same_models(tmp_path / "out", two_ranks)
     log = log_lines(tmp_path / "out" / "log.jsonl")
     assert [line["step"] for line in log if line["event"] == "train"] == list(range(1, 9))
     assert [line["event"] for line in log].count("resume") == 1
