@@ -218,7 +218,10 @@ def test_a_failed_training_is_told_from_one_that_was_stopped(tmp_path: Path) -> 
     journal = tmp_path / "results/tiny/state/stage1/0123/log.jsonl"
     journal.parent.mkdir(parents=True)
     journal.write_text('{"step": 0, "time": 5, "event": "start", "steps": 9}\n', encoding="utf-8")
+    (journal.parent / "step-000000004").mkdir()
     seen = look(tmp_path / "results")
     stages, workflow = seen.stages, seen.workflow
     assert workflow is not None and workflow.state == "failed"
     assert [(stage.state, stage.steps) for stage in stages] == [("failed", 9)]
+    saved = "step 4 of stage1 of tiny is saved: without the cause of the failure, the same command goes on from there"
+    assert saved in list(as_text(seen, tmp_path / "results"))

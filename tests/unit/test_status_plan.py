@@ -97,6 +97,19 @@ def test_a_stage_that_is_trained_again_for_new_clips_is_outdated_while_it_waits(
     assert _states(look(Path("results")))["base stage1"] == "outdated"
 
 
+def test_a_training_that_loads_its_libraries_runs_and_its_command_is_no_news(project: Path) -> None:
+    _log("train_stage2        2")
+    started = "rule train_stage2:\n    log: logs/base/train_stage2.log\n    jobid: 3\n    wildcards: experiment=base\n"
+    with Path(".snakemake/log/2026-11-24T140805.7.snakemake.log").open("a", encoding="utf-8") as log:
+        log.write(f"{started}\n")
+    says = Path("logs/base/train_stage2.log")
+    says.parent.mkdir(parents=True)
+    says.write_text("python -m video_vae.train settings.json --stage stage2\n", encoding="utf-8")
+    seen = look(Path("results"))
+    assert _states(seen) == {"base stage1": "done", "base stage2": "running", "strong stage2": "waiting"}
+    assert "  train_stage2 (base): starting" in list(as_text(seen, Path("results")))
+
+
 def test_a_plan_is_left_alone_where_another_run_has_the_folder(project: Path) -> None:
     _log("train_stage2        2")
     before = look(Path("results"))

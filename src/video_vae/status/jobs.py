@@ -15,6 +15,8 @@ from video_vae.status.tail import last_lines
 STATS = re.compile(r"^Job stats:\n.*?\n-+ .*?\n(.*?)\ntotal\s+(\d+)", re.MULTILINE | re.DOTALL)
 LAST_LINES = 5
 """Lines of a failed job's log that are shown."""
+COMMAND = re.compile(r"(?:python|torchrun) .*-m video_vae\.")
+"""The first line of a training's log."""
 
 
 @dataclass(kw_only=True)
@@ -189,6 +191,8 @@ def _look_at_logs(workflow: Workflow, root: Path) -> None:
         if job.state in ("failed", "running", "stopped"):
             most = LAST_LINES if job.state == "failed" else 1
             job.says = next((lines for path in files if (lines := last_lines(path, most))), [])
+        if job.state == "running" and job.says and COMMAND.match(job.says[0]):
+            job.says = ["starting"]  # it loads its libraries, and has said nothing yet
 
 
 def states(workflow: Workflow) -> Counter[str]:

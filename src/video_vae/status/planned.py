@@ -114,6 +114,15 @@ def _mark_repeated(rows: Sequence[Stage], workflow: Workflow | None) -> None:
                 row.state = "outdated"
 
 
+def mark_by_jobs(stages: Sequence[Stage], workflow: Workflow | None) -> None:
+    """Call stages running or failed whose job does, where their own logs cannot tell: at its start, or after its end."""
+    marks = {("running", "waiting"): "running", ("running", "stopped"): "running", ("failed", "stopped"): "failed"}
+    for job in workflow.jobs if workflow is not None else []:
+        for stage in stages:
+            ours = job.rule.endswith(f"train_{stage.stage}") and job.wildcards.get("experiment") == stage.experiment
+            stage.state = marks.get((job.state, stage.state), stage.state) if ours else stage.state
+
+
 def shared_lines(runs: Runs) -> Iterator[str]:
     """Say which stages runs take from others instead of training them."""
     for name, run in runs.items():

@@ -23,7 +23,7 @@ from video_vae.errors import UserError
 from video_vae.files import lexical, spellings
 from video_vae.report.terms import MISSING, counted, duration, number
 from video_vae.status.jobs import Job, Workflow, read_workflow, states
-from video_vae.status.planned import planned_stages, read_plan, shared_lines, time_left
+from video_vae.status.planned import mark_by_jobs, planned_stages, read_plan, shared_lines, time_left
 from video_vae.status.stages import Stage, read_stages
 
 MAX_JOBS = 12
@@ -105,17 +105,13 @@ def look(results: Path) -> Look:
             f"nothing has run here: neither {results} nor {root / '.snakemake/log'} holds anything; go to the folder "
             "in which you start snakemake, or name its results with --results"
         )
-    for job in workflow.having("failed") if workflow else []:
-        for stage in stages:
-            if job.rule == f"train_{stage.stage}" and job.wildcards.get("experiment") == stage.experiment:
-                stage.state = "failed" if stage.state == "stopped" else stage.state
     place = lexical(results)
     inner = place.relative_to(lexical(root)) if place.is_relative_to(lexical(root)) else place
     runs = read_plan(root, inner, running=workflow is not None and workflow.state == "running")
-    if runs is None:
-        return Look(stages=stages, workflow=workflow)
-    stages = planned_stages(stages, runs, results, workflow)
-    return Look(stages=stages, workflow=workflow, shared=list(shared_lines(runs)))
+    if runs is not None:
+        stages = planned_stages(stages, runs, results, workflow)
+    mark_by_jobs(stages, workflow)
+    return Look(stages=stages, workflow=workflow, shared=list(shared_lines(runs or {})))
 
 
 def as_json(seen: Look) -> str:
@@ -156,6 +152,9 @@ def _left_lines(stages: Sequence[Stage]) -> Iterator[str]:
     if seconds:
         yield f"trainings left, one after another: about {duration(seconds)}{without}"
     for stage in stages:
+        if stage.state == "failed" and stage.checkpoint_step is not None:
+            saved = f"step {stage.checkpoint_step:,} of {stage.stage} of {stage.experiment} is saved"
+            yield f"{saved}: without the cause of the failure, {GOES_ON} from there"
         if stage.discriminator and stage.state == "running":
             figures = ", ".join(f"{name} {value:.3g}" for name, value in stage.discriminator.items())
             yield f"discriminator in {stage.stage} of {stage.experiment}: {figures}"
