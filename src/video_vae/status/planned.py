@@ -115,7 +115,7 @@ def _mark_repeated(rows: Sequence[Stage], workflow: Workflow | None) -> None:
 
 
 def mark_by_jobs(stages: Sequence[Stage], workflow: Workflow | None) -> None:
-    """Call stages running or failed whose job does, where their own logs cannot tell: at its start, or after its end."""
+    """Call stages running or failed whose job is, where their own logs cannot tell: at its start, or after its end."""
     marks = {("running", "waiting"): "running", ("running", "stopped"): "running", ("failed", "stopped"): "failed"}
     for job in workflow.jobs if workflow is not None else []:
         for stage in stages:
