@@ -111,7 +111,7 @@ def look(results: Path) -> Look:
     if runs is not None:
         stages = planned_stages(stages, runs, results, workflow)
     mark_by_jobs(stages, workflow)
-    return Look(stages=stages, workflow=workflow, shared=list(shared_lines(runs or {})))
+    return Look(stages=stages, workflow=workflow, shared=[] if runs is None else list(shared_lines(runs)))
 
 
 def as_json(seen: Look) -> str:
