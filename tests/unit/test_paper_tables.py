@@ -17,7 +17,7 @@ from report_material import build_report, make_results
 from video_vae.config import parse_config
 from video_vae.errors import UserError
 from video_vae.report.paper_formats import Cell, Table, as_latex, latex_text
-from video_vae.report.paper_tables import paper_tables, write_tables
+from video_vae.report.paper_tables import EMPTY, paper_tables, write_tables
 from video_vae.report.sections import metrics_table, protocol_names
 from video_vae.report.tables import Results, load_results
 from video_vae.report.terms import METRICS
@@ -123,6 +123,15 @@ def test_bold_is_the_best_that_differs_from_all_others(tmp_path: Path) -> None:
     assert (
         bold(few, "main", "psnr") == [] and "Nothing is bold: that takes 20 sources." in paper_tables(few)["main"].note
     )
+
+
+def test_a_table_without_rows_says_so_and_states_no_clips(tmp_path: Path) -> None:
+    config = make_results(tmp_path / "results", clips=2, frames=4, experiments=("demo",))
+    tables = paper_tables(load_results(parse_config(config), tmp_path / "results"))
+    assert tables["experiments"].rows == [] and tables["experiments"].note == EMPTY
+    text = as_latex(tables["experiments"], "tab:experiments")
+    check_latex(text)
+    compile_latex(tmp_path, [text])
 
 
 def test_shared_stages_are_left_out_and_differences_are_paired(tmp_path: Path) -> None:

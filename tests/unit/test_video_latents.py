@@ -191,14 +191,15 @@ def test_damaged_latents_and_a_missing_index_are_named(folder: Folder, capsys: p
     assert folder.decode() == 2 and "has no index.csv" in capsys.readouterr().err
 
 
-def test_images_are_clips_of_one_frame_where_asked_for(folder: Folder) -> None:
+def test_images_are_clips_of_one_frame_where_asked_for(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
     (folder.path / "mixed").mkdir()
     Image.new("RGB", (24, 16), "red").save(folder.path / "mixed/photo.png")
     shutil.copy(folder.path / "odd.mkv", folder.path / "mixed/odd.mkv")
     assert folder.encode(clips="mixed") == 0 and list(folder.rows()) == ["odd"]
-    assert folder.encode("--images", clips="mixed") == 0
+    assert capsys.readouterr().out.endswith("0 failed, images left out: 1 (--images)\n")
+    assert folder.encode("--images", clips="mixed") == 0 and capsys.readouterr().out.endswith("0 failed\n")
     assert folder.latents("photo").shape == (4, 1, 2, 3) and folder.rows()["photo"]["kind"] == "image"
     assert set(load_file(folder.path / "latents/shard_0-00000.safetensors")) == {"odd", "photo"}
     assert folder.decode() == 0 and probe(folder.path / "videos/photo.mp4").num_frames == 1

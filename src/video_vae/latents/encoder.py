@@ -161,8 +161,8 @@ def run(args: argparse.Namespace) -> None:
     """Encode the clips of a shard, and list them."""
     started = time.time()
     config = load_config(args.config) if args.config else Config()
-    clips = shard_clips(args.clips, args.shard, args.shards, config.data.columns)
-    clips = [clip for clip in clips if args.images or clip.kind == "video"]
+    listed = shard_clips(args.clips, args.shard, args.shards, config.data.columns)
+    clips = [clip for clip in listed if args.images or clip.kind == "video"]
     if not clips and args.shards == 1:
         raise UserError(f"{args.clips[0]} holds no video; give one that does, or --images for its images")
     index = args.index or args.output / (INDEX if args.shards == 1 else shard_list(args.shard))
@@ -180,7 +180,8 @@ def run(args: argparse.Namespace) -> None:
     if args.index is None and args.shards > 1:
         index = join_indices(args.output, args.shards) or index
     frames = sum(int(row["frames"]) for row in rows)
-    sys.stdout.write(f"{index}: {len(rows)} clips, {frames} frames, {len(failed)} failed\n")
+    left = f", images left out: {len(listed) - len(clips)} (--images)" if len(listed) > len(clips) else ""
+    sys.stdout.write(f"{index}: {len(rows)} clips, {frames} frames, {len(failed)} failed{left}\n")
 
 
 def load_encoder(args: argparse.Namespace, config: Config) -> Encoder:

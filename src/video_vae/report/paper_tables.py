@@ -230,11 +230,12 @@ def _differences(results: Results, pairs: Sequence[tuple[Row, Row]]) -> Table:
         heads=["first", "second"],
         metrics=metrics,
         rows=lines,
-        note=f"{note} {compare.rule_text(found)} Bold: a verdict.",
+        note=f"{note} {compare.rule_text(found)} Bold: a verdict." if rows else EMPTY,
         versus="less",
     )
 
 
+EMPTY = "Empty: the results hold no such scores."
 RULED = "in brackets their 95 % intervals (Student's t, corrected for skewness, over sources)."
 
 
@@ -260,7 +261,7 @@ def _note(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) -> s
         if few
         else "Bold: better than every other row, significant at 5 % after Holm's correction, by at least " + sizes + "."
     )
-    return f"{_protocol(results, rows, metrics)} Means over clips; {RULED} {bold}"
+    return f"{_protocol(results, rows, metrics)} Means over clips; {RULED} {bold}" if rows else EMPTY
 
 
 def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
