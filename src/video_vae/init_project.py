@@ -93,7 +93,7 @@ SITE = {
     "partition": (r"^  slurm_partition: .*$", "  slurm_partition: {}"),
     "account": (r"^  # slurm_account: .*$", "  slurm_account: {}"),
     "constraint": (r"^  # constraint: .*$", "  constraint: {}"),
-    "gpus": (r'^(    (?:gpu|ranks): |    gres: "gpu:)8("?) .*# SITE.*$', r"\g<1>{}\g<2>"),
+    "gpus": (r'^(    (?:gpu|ranks): |    gres: "gpu:)8("?) .*# SITE: (.*)$', r"\g<1>{}\g<2>    # \g<3>"),
     "nodes": ("", ""),
 }
 """Options that fill in the profile of a cluster: the line, and what it becomes."""
@@ -293,6 +293,8 @@ def filled(profile: str, site: Mapping[str, Any]) -> str:
     for name, (pattern, written) in SITE.items():
         if name in site and pattern:
             text = re.sub(pattern, written.format(site[name]), text, flags=re.MULTILINE)
+    for written in ('"gpu:', '"gpu:a100:', "--gpus-per-node="):  # in what these lines say of clusters that refuse them
+        text = text.replace(f"{written}8", f"{written}{site.get('gpus', 8)}")
     nodes = site.get("nodes")
     if nodes == 1:
         text = re.sub(r"^  train_stage3:\n(?:    .*\n)+", "  train_stage3: *one_node\n", text, flags=re.MULTILINE)

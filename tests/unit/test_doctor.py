@@ -110,6 +110,10 @@ def test_a_cluster_is_needed_only_where_it_was_said(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", _tools(tmp_path / "none"))
     assert [check.state for check in check_slurm(needed=False)] == ["note"]
     assert "no SLURM here" in _broken(check_slurm(needed=True))[0]
+    silent = f"echo 'sinfo: error: no answer of {'controller ' * 20}' >&2; exit 1"
+    lost = _tools(tmp_path / "lost", sinfo=silent, sbatch="", squeue="")
+    monkeypatch.setenv("PATH", lost)
+    assert "controller ...); ask those who run" in _broken(check_slurm(needed=True))[0]  # cut between words
     # sinfo of a cluster can be had in a test by its answer only
     nodes = ("gpu*|1-00:00:00|64|257000|gpu:a100:8", "gpu*|1-00:00:00|64|257000|gpu:a100:8", "low|30:00|4|8000|(null)")
     tools = _tools(tmp_path / "some", sinfo="\n".join(f"echo '{node}'" for node in nodes), sbatch="", squeue="")

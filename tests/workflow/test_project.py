@@ -91,6 +91,9 @@ def test_a_clusters_profile_is_filled_in_and_stages_fit_the_nodes(
         stages["train_stage1"]["gpu"],
     ) == (60, 4)
     assert stages["train_stage1"]["ranks"] == 4 and stages["cache_latents"]["gpu"] == 1
+    text = (parent / "one/profile/config.yaml").read_text(encoding="utf-8")
+    assert 'gpu: 4    # a node\'s GPUs. Where --gpus is refused: gres: "gpu:4", or "gpu:a100:4";\n' in text
+    assert "--gpus-per-node=4" in text and "SITE" not in text.partition("gpu: 4")[2].partition("\n")[0]
     stage3 = made("two", "--gpus", "4", "--nodes", "2")["set-resources"]["train_stage3"]
     assert [stage3[key] for key in ("nodes", "tasks", "gres", "ranks")] == [2, 2, "gpu:4", 4]
     driver = (parent / "one" / "driver.sbatch").read_text(encoding="utf-8")
@@ -125,9 +128,8 @@ def test_run_says_in_one_line_why_a_cluster_would_refuse(parent: Path) -> None:
 
     none = run()
     assert (none.returncode, none.stdout) == (1, "")
-    assert (
-        none.stderr == "run: profile/config.yaml: no SLURM here: start --profile slurm on the login node of a cluster\n"
-    )
+    where = "start the workflow on the login node of a cluster"
+    assert none.stderr == f"run: profile/config.yaml: no SLURM here: {where}\n"
     for name, line in (("sinfo", "big|1-00:00:00|64|500000|gpu:8"), ("sbatch", ""), ("squeue", "")):
         (tools / name).write_text(f"#!/bin/sh\necho '{line}'\n", encoding="utf-8")
         (tools / name).chmod(0o755)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -41,11 +42,11 @@ def check_slurm(needed: bool, profile: Path | None = None) -> Iterator[Check]:
     missing = [name for name in ("sbatch", "sinfo", "squeue") if shutil.which(name) is None]
     if missing:
         there = "no SLURM here" if len(missing) == 3 else f"no {', '.join(missing)}"
-        yield Check(name="SLURM", state=bad, text=f"{there}: start --profile slurm on the login node of a cluster")
+        yield Check(name="SLURM", state=bad, text=f"{there}: start the workflow on the login node of a cluster")
         return
     done = _program(SINFO)
     if done is None or done.returncode:
-        said = "no answer" if done is None else " ".join(done.stderr.split())[:90]
+        said = "no answer" if done is None else shorten(done.stderr, 160, placeholder=" ...")
         yield Check(name="SLURM", state=bad, text=f"sinfo failed ({said}); ask those who run the cluster")
         return
     nodes = [node for line in done.stdout.splitlines() if (node := _node(line)) is not None]
