@@ -15,7 +15,7 @@ from snakemake.cli import parse_args
 import document_checks as checks
 from documents import ROOT, Block, documents, faults, read_blocks
 from material import make_video_vae, write_clips
-from video_vae.config import parse_config
+from video_vae.config import load_config, parse_config
 from video_vae.errors import UserError
 from video_vae.report.graph import parse_dot
 from video_vae.report.provenance_view import rerun_commands
@@ -62,7 +62,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     write_clips(tmp_path / "my_clips", frames=48, height=72, width=96)
     Image.effect_mandelbrot((96, 80), (-2, -1, 1, 1), 30).convert("RGB").save(tmp_path / "my_clips" / "photo.png")
-    make_video_vae(tmp_path / "results" / "demo" / "stage3")
+    chunk_frames = load_config(ROOT / "config/demo.yaml").model.chunk_frames
+    make_video_vae(tmp_path / "results" / "demo" / "stage3", chunk_frames=chunk_frames)
     return tmp_path
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from finished_run import RESULTS, finish_run, written
 from video_vae.cli import main
 from video_vae.config import load_config
-from video_vae.config.slices import latents_fingerprint, prepared_fingerprint
+from video_vae.config.slices import as_text, latents_fingerprint, prepared_fingerprint, stage_slice
 from video_vae.data.kept import keep
 from video_vae.provenance import run_record, write_json_atomic
 
@@ -100,6 +100,18 @@ def test_what_a_job_that_was_cut_off_left_goes_too(capsys: pytest.CaptureFixture
     clean(capsys)
     left = {path for path in tree() if "parts/" in path or "kept_scores" in path}
     assert left == {f"{CACHE.as_posix()}/{'2' * 16}/.shard_0.parts/notes.txt"}
+
+
+def test_the_settings_that_the_workflow_wrote_for_the_jobs_of_a_run_go_with_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = as_text(stage_slice(load_config("demo.yaml"), "stage1"))
+    mine = written(RESULTS / "settings/train_stage1.json", text.strip())  # the last line has no end
+    edited = written(RESULTS / "settings/edited.json", text.replace("  ", " "))
+    other = written(RESULTS / "settings/other.json", as_text({"mine": 1}))
+    rename_run()
+    clean(capsys)
+    assert (mine.exists(), edited.exists(), other.exists()) == (False, True, True)
 
 
 def test_prepared_clips_of_other_settings_go(capsys: pytest.CaptureFixture[str]) -> None:

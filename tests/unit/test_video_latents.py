@@ -191,6 +191,15 @@ def test_damaged_latents_and_a_missing_index_are_named(folder: Folder, capsys: p
     assert folder.decode() == 2 and "has no index.csv" in capsys.readouterr().err
 
 
+def test_a_model_that_is_not_there_is_refused_before_clips_are_probed(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model", "nowhere", "--output", str(folder.path / "latents")]
+    assert main(["encode", str(folder.path / "odd.mkv"), *given]) == 2
+    said = "video-vae encode: model nowhere: no such file or folder; give a stage's model folder or a weights file\n"
+    assert capsys.readouterr().err == said and not (folder.path / "latents").exists()
+
+
 def test_images_are_clips_of_one_frame_where_asked_for(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 

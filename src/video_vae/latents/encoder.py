@@ -45,7 +45,7 @@ from video_vae.latents.video_shards import (
 from video_vae.models import VideoAutoencoderKL
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, Part, fingerprint, run_record, write_json_atomic
-from video_vae.reconstruction.checkpoint import load_checkpoint
+from video_vae.reconstruction.checkpoint import check_there, load_checkpoint
 from video_vae.reconstruction.index import FAILED_COLUMNS, write_failed
 from video_vae.reconstruction.variants import piece_frames
 from video_vae.weights.hashing import weights_sha256
@@ -160,6 +160,7 @@ def _raised(pieces: Iterator[Frames | MediaError]) -> Iterator[Frames]:
 def run(args: argparse.Namespace) -> None:
     """Encode the clips of a shard, and list them."""
     started = time.time()
+    check_there(args.model)  # before clips are probed
     config = load_config(args.config) if args.config else Config()
     listed = shard_clips(args.clips, args.shard, args.shards, config.data.columns)
     clips = [clip for clip in listed if args.images or clip.kind == "video"]

@@ -265,6 +265,6 @@ def check_causal(net: TemporalAutoencoderKL) -> None:
     """Raise a ValueError unless the net streams exactly."""
     if net.config["norm_scope"] != "frame":
         raise ValueError(
-            'streaming needs a net with norm_scope="frame"; this one pools its norms over the clip, so encode it in '
-            "chunks (chunk_frames) instead"
+            'streaming needs a net with norm_scope="frame"; this one pools its norms over the clip, so let '
+            "VideoAutoencoderKL work in chunks: register_to_config(chunk_frames=17)"
         )

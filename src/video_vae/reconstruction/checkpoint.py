@@ -26,8 +26,7 @@ def load_checkpoint(path: Path, config: Config, spatial: Path | None = None) -> 
     Raises:
         UserError: if nothing can be loaded, or a tensor is missing, unexpected or misshapen.
     """
-    if not path.exists():
-        raise UserError(f"--ckpt-path {path}: no such file or folder; give a stage's model folder or a weights file")
+    check_there(path)
     folder = path / "model" if (path / "model" / CONFIG).exists() else path
     model: Any
     if _is_ours(folder):
@@ -36,6 +35,16 @@ def load_checkpoint(path: Path, config: Config, spatial: Path | None = None) -> 
         model = import_checkpoint(path, config, spatial or _named_folder(config), own_first=True)
     inference: VideoAutoencoderKL = model.float().eval().requires_grad_(False)
     return inference
+
+
+def check_there(path: Path) -> None:
+    """Refuse a checkpoint that does not exist, before anything is read for it.
+
+    Raises:
+        UserError: if there is nothing.
+    """
+    if not path.exists():
+        raise UserError(f"model {path}: no such file or folder; give a stage's model folder or a weights file")
 
 
 def _is_ours(folder: Path) -> bool:

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from video_vae.config import Config
+from video_vae.config.slices import as_text
 from video_vae.files import HELD, SCRATCH, lexical, sha256_file
 from video_vae.records import Expected, records_below
 
@@ -75,6 +77,10 @@ def _is_beside(path: Path, inner: str) -> bool:
     """Tell what jobs and Snakemake leave without recording it, by its name and what is in it."""
     if path.parent.name == "records" and path.suffix == ".json":
         return _json(path).keys() >= CLIP_RECORD
+    if inner.startswith("settings/") and path.suffix == ".json":
+        values = _json(path)  # as the workflow writes the settings of a job, to the letter
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        return values.keys() <= {*Config.model_fields} and text == as_text(values).strip()
     if path.suffix == ".tsv":
         with path.open(encoding="utf-8", errors="replace") as stream:
             return stream.readline().startswith(BENCHMARK)
