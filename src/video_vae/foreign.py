@@ -32,6 +32,8 @@ STORED, PREVIEW = '"content_sha256":', "written by video-vae"
 """Traits of clips: as they are stored for measuring, and for people."""
 PREPARED = "video-vae prepared clips"
 """Trait of a shard of prepared clips."""
+PANS = "video-vae pans"
+"""Trait of a shard of clips that were made of photographs."""
 EXECUTED = "injected-parameters"
 """Tag of the cell that an executed notebook has and its original has not."""
 PAGE = '<meta name="generator" content="video-vae'
@@ -40,6 +42,7 @@ _MARKS = (
     b"<dc:title>video-vae</dc:title>",  # a figure as SVG
     b"/Creator (video-vae)",  # as PDF
     PREPARED.encode(),
+    PANS.encode(),
     STORED.encode(),
     PREVIEW.encode(),
     b'"_class_name": "VideoAutoencoderKL"',  # an exported state dict

@@ -191,6 +191,13 @@ def read_member(shard: Path, name: str) -> bytes:
         return stream.read(size)
 
 
+def header(name: str, size: int) -> tarfile.TarInfo:
+    """Describe a member that is to be written: no date and no owner, so that the same files give the same bytes."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member
+
+
 def byte_size(path: str | Path) -> int:
     """Return the length of a file, or of a member of a shard, in bytes.
 

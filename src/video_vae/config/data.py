@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from video_vae.config.sizes import Buckets, Resolution
 from video_vae.config.types import (
@@ -13,6 +13,7 @@ from video_vae.config.types import (
     Jobs,
     LocalPath,
     Name,
+    Natural,
     PathText,
     Positive,
     Settings,
@@ -49,6 +50,15 @@ class Split(Settings):
     """Share of the clips held out for validation and evaluation; at least one, never all."""
     segment_frames: Count = 64
     """Length of the segments that a video is cut into when splitting by segment, in frames."""
+
+
+class Pans(Settings):
+    """Training clips that are made of the photographs on the training side, and named so; never held out."""
+
+    clips: Natural = 0
+    """Clips made of each photograph: views that stand, pan, zoom or turn, with layers that move; 0 makes none."""
+    frames: Count = 17
+    """Frames that the model sees of each."""
 
 
 class Columns(Settings):
@@ -130,6 +140,13 @@ class Data(Settings):
     max_failed_share: Share = 0.05
     """Stop a training when more than this share of the drawn clips could not be decoded."""
     split: Split = Split()
+    pans: Pans = Pans()
+
+    @model_validator(mode="after")
+    def _fitting_pans(self) -> Data:
+        if self.pans.clips and self.pans.frames < self.min_frames:
+            raise ValueError(f"pans.frames is {self.pans.frames}, fewer than min_frames, {self.min_frames}; raise it")
+        return self
 
 
 class Latents(Settings):

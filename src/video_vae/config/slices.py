@@ -24,7 +24,7 @@ from video_vae.provenance import fingerprint
 
 Slice = dict[str, Any]
 LISTING = frozenset({"sources", "columns", "root", "packages", "archived", "decode", "reader", "min_frames"})
-LISTING |= {"min_size", "split", "max_failed_share"}
+LISTING |= {"min_size", "split", "pans", "max_failed_share"}
 AUGMENTATION = ("data.crop", "data.scales", "data.flip")
 """What training alone sees otherwise: read by the stages, and by the cache of what they train on."""
 PREPARING = ("data.prepare", "data.prepare_shards")
@@ -159,6 +159,7 @@ def data_slice(config: Config) -> Slice:
     """What listing and splitting the clips reads."""
     packages = [f"resources.{name}" for name in config.data.packages]
     fit = ["data.fps", "data.frame_interval", "data.min_frames", "data.min_size"]
+    made = ["data.pans", "data.resolution", "data.zoom", *_augmentation(config)] if config.data.pans.clips else []
     return pick(
         config,
         [
@@ -169,6 +170,7 @@ def data_slice(config: Config) -> Slice:
             "data.decode",
             "data.reader",
             *fit,
+            *made,
             "data.split",
             "seed",
             *packages,

@@ -22,18 +22,19 @@ from video_vae.data.candidates import REJECTED, Candidate, Found, Rejected, reje
 from video_vae.data.content import MediaError, Reason, extent_of
 from video_vae.data.decord_reader import is_installed
 from video_vae.data.fit import check_buckets, check_fit
+from video_vae.data.pans import write_pans
 from video_vae.data.probed import PROBED
 from video_vae.data.probing import Outcome, probe_remembering
 from video_vae.data.sampling import Sampling
 from video_vae.data.sources import collect
 from video_vae.data.span_frames import frames_of, seconds_of
 from video_vae.data.split import assign_split, cut_segments, neighbours_warning
-from video_vae.data.table import COLUMNS, SAFE_ID, Clip, write_rows, write_table
+from video_vae.data.table import COLUMNS, PANS_SHARD, SAFE_ID, Clip, write_rows, write_table
 from video_vae.data.video import MediaInfo
 from video_vae.data.webdataset import is_shard
 from video_vae.distributed.cores import usable_cores
 from video_vae.errors import UserError, one_line
-from video_vae.foreign import RECORD_TRAITS, check_places
+from video_vae.foreign import PANS, RECORD_TRAITS, check_places
 from video_vae.provenance import RECORD, run_record, write_json_atomic
 from video_vae.tar_members import stem_of
 
@@ -85,6 +86,22 @@ def complete_table(table: Path, columns: Columns | None = None) -> list[Clip]:
         raise UserError(_nothing_usable(rejected, found.skipped))
     _log_rejected(rejected)
     return _name_clips(clips)
+
+
+def add_pans(clips: Sequence[Clip], data: Data, seed: int, workers: int, shard: Path) -> list[Clip]:
+    """Make clips of the training photographs, where the config asks for some, and list them after the others.
+
+    Raises:
+        UserError: if there is no such photograph, or the clips are smaller than the config allows.
+    """
+    if not data.pans.clips:
+        return list(clips)
+    found = Found(candidates=write_pans(shard, clips, data, seed, workers))
+    made, rejected = look_through(found, data, workers)
+    if rejected:
+        raise UserError(f"data.pans: {rejected[0].path}: {rejected[0].reason} ({rejected[0].detail})")
+    log.info("%d training clips are made of photographs", len(made))
+    return _name_clips([*clips, *(replace(clip, split="train") for clip in made)])
 
 
 def _log_rejected(rejected: Sequence[Rejected]) -> None:
@@ -275,12 +292,13 @@ def run(args: argparse.Namespace) -> None:
     folder: Path = args.output_dir
     tables = {side: folder / f"{side}.csv" for side in ("manifest", "rejected", "train", "test")}
     check_places({path: COLUMNS if name != "rejected" else REJECTED for name, path in tables.items()})
-    check_places({folder / RECORD: RECORD_TRAITS})
+    check_places({folder / RECORD: RECORD_TRAITS} | ({folder / PANS_SHARD: [PANS]} if data.pans.clips else {}))
     clips, rejected = look_through(found, data, args.workers or usable_cores(), folder / PROBED)
     # first of all: where too little is left, the reasons are what is wanted
     write_rows(tables["rejected"], REJECTED, rejections(rejected))
     _log_rejected(rejected)
     clips = hold_out(clips, found, data, config.seed, rejected)
+    clips = add_pans(clips, data, config.seed, args.workers or usable_cores(), folder / PANS_SHARD)
     sides = {side: [clip for clip in clips if clip.split == side] for side in ("train", "test")}
     for settings in args.scored_as:
         check_fit(load_config(settings), sides["test"])

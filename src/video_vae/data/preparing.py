@@ -28,7 +28,7 @@ from video_vae.data.prepared import FORMAT, NOTE, read_note, settings_of
 from video_vae.data.probed import FORMAT as PROBED_FORMAT
 from video_vae.data.sampling import Sampling
 from video_vae.data.sharding import content_of, shard_clips
-from video_vae.data.storage import LosslessWriter, VideoWriter
+from video_vae.data.storage import LosslessWriter, ShortGroupsWriter
 from video_vae.data.table import Clip
 from video_vae.data.transform import Frames, cover, look
 from video_vae.data.video import iterate_clip, probe, read_frames
@@ -39,7 +39,7 @@ from video_vae.files import atomic_path, remove_written, sha256_file
 from video_vae.foreign import PREPARED, RECORD_TRAITS, check_places
 from video_vae.progress import progress
 from video_vae.provenance import RECORD, fingerprint, run_record, write_json_atomic
-from video_vae.tar_members import read_member
+from video_vae.tar_members import header, read_member
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +49,7 @@ RATE = 25.0
 """Frames per second that the files say; nobody asks them for it."""
 COMPARED = (0.0, 0.5, 1.0)
 """Where a finished file is compared with what was written, as shares of its length."""
-_H264 = {"crf": "10", "preset": "medium", "g": "8", "bf": "0", "profile": "high", "flags": "+bitexact"}
-_H264 |= {"x264-params": "mbtree=0:scenecut=0"}
 _EXACT_DB = 100.0
-
-
-class _H264Writer(VideoWriter):
-    """H.264 of high quality in groups of 8 frames; odd sizes keep all colours."""
-
-    _codec_options = _H264
 
 
 class _LosslessWriter(LosslessWriter):
@@ -178,7 +170,7 @@ def _prepare(clip: Clip, job: _Job, part: Path) -> None:
     writer = (
         _LosslessWriter(part, RATE, frames=len(indices))
         if job.settings["prepare"] == "lossless"
-        else _H264Writer(part, RATE)
+        else ShortGroupsWriter(part, RATE)
     )
     with writer:
         count = 0
@@ -224,19 +216,13 @@ def _write_shard(output: Path, job: _Job, entries: Mapping[str, Any], failed: Ma
     note = {"format": FORMAT, "settings": job.settings, "clips": entries, "failed": dict(failed)}
     text = json.dumps(note, separators=(",", ":")).encode()
     with atomic_path(output) as aside, tarfile.open(aside, "w") as archive:
-        archive.addfile(_header(NOTE, len(text)), io.BytesIO(text))
+        archive.addfile(header(NOTE, len(text)), io.BytesIO(text))
         for entry in entries.values():
             part = job.folder / entry["member"]
             with part.open("rb") as stream:
-                archive.addfile(_header(part.name, part.stat().st_size), stream)
+                archive.addfile(header(part.name, part.stat().st_size), stream)
     names = [entry["member"] for entry in entries.values()]
     remove_written(job.folder, [name for member in names for name in (member, f"{member}.json")])
-
-
-def _header(name: str, size: int) -> tarfile.TarInfo:
-    header = tarfile.TarInfo(name)
-    header.size = size
-    return header
 
 
 def _take_over(wanted: Mapping[str, Path], output: Path, folder: Path | None) -> int:

@@ -35,6 +35,8 @@ _FFV1 = {"level": "3", "coder": "1", "context": "0", "g": "12", "slices": "4", "
 _FFV1_FILE = {"fflags": "+bitexact", "write_crc32": "0"}
 _H264 = {"crf": "20", "preset": "medium", "profile": "high", "flags": "+bitexact", "x264-params": "mbtree=0"}
 """The macroblock tree of x264 reads memory that it never wrote where frames are small: other bytes each time."""
+_SHORT_GROUPS = {"crf": "10", "preset": "medium", "g": "8", "bf": "0", "profile": "high", "flags": "+bitexact"}
+_SHORT_GROUPS |= {"x264-params": "mbtree=0:scenecut=0"}
 _H264_FILE = {"fflags": "+bitexact", "movflags": "+faststart"}
 _BT709 = 1
 _HEAD = 1 << 20  # the comment lies within these first bytes
@@ -226,6 +228,12 @@ class VideoWriter(PreviewWriter):
             self._pixels, self._codec_options = "yuv444p", self._codec_options | {"profile": "high444"}
         super()._open(height, width)
         self._output.metadata["description"] = self._note
+
+
+class ShortGroupsWriter(VideoWriter):
+    """Write H.264 of high quality in groups of 8 frames, to be read at random; odd sizes keep all colours."""
+
+    _codec_options = _SHORT_GROUPS
 
 
 def _rate(fps: float) -> Fraction:

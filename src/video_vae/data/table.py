@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from video_vae.errors import UserError
 from video_vae.files import atomic_path
+from video_vae.tar_members import member_of
 
 Kind = Literal["video", "image"]
 Reader = Literal["pyav", "decord", "pillow"]
@@ -69,9 +70,17 @@ _OPTIONAL = frozenset({"handling", "step", "seconds", "reader"})
 """Columns that the tables of earlier versions lack."""
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 """What a clip may be called: files are named after it."""
+PANS_SHARD, PAN = "pans.tar", "pan-"
+"""Where the clips lie that are made of photographs, and how their names begin."""
 MAX = 10**12
 _MEASURED = ("fps", "step", "seconds")
 _INTEGERS = ("start_frame", "num_frames", "height", "width", "resolution")
+
+
+def is_pan(path: str) -> bool:
+    """Tell by its path whether a clip was made of a photograph (`data.pans`)."""
+    inside = member_of(path)
+    return inside is not None and inside[0].name == PANS_SHARD and inside[1].startswith(PAN)
 
 
 def manifest_rows(table: Path) -> list[Clip] | None:

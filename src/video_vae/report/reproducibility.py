@@ -13,6 +13,7 @@ import pandas as pd
 from video_vae.config import Reconstruction
 from video_vae.config.files import is_json_text
 from video_vae.config.protocols import scored_as
+from video_vae.data.table import is_pan
 from video_vae.report import figures, key_facts, provenance_view
 from video_vae.report.graph import draw_graph, layers, parse_dot
 from video_vae.report.published import PUBLISHED, SOURCE
@@ -32,11 +33,13 @@ def data_section(results: Results) -> dict[str, Any]:
     for name, table in (("Training", results.train), ("Held out", results.test)):
         if not table.empty:
             summary.append({"name": name, **_counts(table)})
+    made = int(results.train["path"].map(is_pan).sum()) if "path" in results.train else 0
     rejected = results.rejected
     reasons = rejected["reason"].value_counts() if "reason" in rejected else pd.Series(dtype=int)
     return {
         "summary": summary,
         "shared": shared_sources(results),
+        "pans": f"{made:,}" if made else "",
         "clips": [_clip_row(row) for _, row in manifest.head(LISTED).iterrows()],
         "clips_total": len(manifest),
         "rejected": rejected.head(LISTED).to_dict("records"),
