@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from video_vae.training.checkpoint import (
     optimizer_state,
     optimizer_tensors,
 )
+from video_vae.training.muon import Muon
 
 
 def state(step: int) -> State:
@@ -129,16 +132,17 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_an_optimizer_goes_on_bit_for_bit() -> None:
-    def make() -> tuple[torch.nn.Linear, torch.optim.AdamW]:
+@pytest.mark.parametrize("kind", [partial(torch.optim.AdamW, fused=True), Muon])
+def test_an_optimizer_goes_on_bit_for_bit(kind: Callable[..., torch.optim.Optimizer]) -> None:
+    def make() -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        net = torch.nn.Linear(3, 2)
-        return net, torch.optim.AdamW(net.parameters(), lr=0.1, fused=True)
+        net = torch.nn.Linear(9, 8)
+        return net, kind(net.parameters(), lr=0.1)
 
-    def take(net: torch.nn.Linear, optimizer: torch.optim.AdamW, steps: range) -> None:
+    def take(net: torch.nn.Linear, optimizer: torch.optim.Optimizer, steps: range) -> None:
         for step in steps:
             optimizer.zero_grad()
-            net(torch.full((1, 3), float(step))).square().sum().backward()
+            net(torch.full((1, 9), float(step))).square().sum().backward()
             optimizer.step()
 
     net, optimizer = make()

@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from video_vae.config import Stage, parse_config
+from video_vae.distributed.ranks import Ranks
+from video_vae.errors import UserError
 from video_vae.training.muon import Muon, is_matrix, orthogonal
+from video_vae.training.optimization import Optimization
 
 
 @pytest.mark.parametrize("shape", [(16, 144), (144, 16), (16, 16)])
@@ -46,3 +50,13 @@ def test_a_matrix_comes_to_its_target() -> None:
         weight.grad = weight.detach() - target
         optimizer.step()
     assert (weight - target).abs().max() < 0.05
+
+
+def test_a_stage_takes_the_optimizer_that_its_settings_name() -> None:
+    weight, ranks = {"weight": nn.Parameter(torch.eye(8))}, Ranks(device=torch.device("cpu"))
+    kinds = [
+        type(Optimization(weight, Stage(steps=1, optimizer=name), 1, ranks).optimizer) for name in ("adamw", "muon")
+    ]
+    assert kinds == [torch.optim.AdamW, Muon]
+    with pytest.raises(UserError, match=r"stages\.stage2.*shard_optimizer shares the state of AdamW"):
+        parse_config({"stages": {"stage2": {"optimizer": "muon", "shard_optimizer": True}}})

@@ -13,6 +13,7 @@ from video_vae.config.types import (
     Count,
     Depth,
     LocalPath,
+    Optimizer,
     Positive,
     Real,
     Settings,
@@ -41,7 +42,7 @@ class SpatialTraining(Settings):
     """Crops per step."""
     crop: Side = 64
     """Side of the square random crops, in pixels."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """`muon` makes the updates of convolutions orthogonal (Jordan et al. 2024), the rest stays AdamW's."""
     learning_rate: Positive = 1e-3
     """Peak learning rate (linear warm-up over 2 %, cosine decay to zero)."""

@@ -14,6 +14,7 @@ from video_vae.config.types import (
     AdversarialLoss,
     Count,
     Natural,
+    Optimizer,
     Positive,
     Settings,
     Share,
@@ -83,14 +84,16 @@ class Stage(Settings):
     """Weight of the KL divergence of the temporal posterior, summed over a latent."""
     discriminator: Discriminator | None = None
     """Train against a 3-D patch discriminator, too (pixels only); the report does not."""
+    optimizer: Optimizer = "adamw"
+    """`muon` makes the updates of convolutions orthogonal (Jordan et al. 2024), the rest stays AdamW's."""
     learning_rate: Positive = 1e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     warmup_steps: Natural = 0
     """Linear warm-up of the learning rate, in steps."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: constant, or cosine decay to zero at the last step."""
     weight_decay: Weight = 0.0
-    """Weight decay of AdamW."""
+    """Decoupled weight decay."""
     grad_clip: Positive | None = 1.0
     """Largest norm of the gradient; null does not clip."""
     ema_decay: Share | None = None
@@ -141,6 +144,8 @@ class Stage(Settings):
             raise ValueError("identity_weight trains the encoder, which train: [decoder] keeps as it is; set it to 0")
         if self.global_batch % self.micro_batch:
             raise ValueError("global_batch must be a multiple of micro_batch")
+        if self.shard_optimizer and self.optimizer == "muon":
+            raise ValueError("shard_optimizer shares the state of AdamW; with optimizer: muon set it to false")
         return self
 
     @model_validator(mode="after")

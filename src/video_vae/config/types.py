@@ -20,6 +20,7 @@ OPTIONAL_METRICS: tuple[Metric, ...] = ("lpips_vgg", "vmaf", "warping_error", "t
 FLOW_METRICS: tuple[Metric, ...] = ("flolpips", "warping_error", "tof")
 """Metrics that optical flow is part of: numbers with different flows cannot be compared."""
 ProtocolName = Literal["open-sora-report", "wf-vae", "vidtok-mcl-jcv", "davis", "tokenbench"]
+Optimizer = Literal["adamw", "muon"]
 AdversarialLoss = Literal["hinge", "non_saturating"]
 """What a discriminator and the net that it judges are trained by."""
 STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3")

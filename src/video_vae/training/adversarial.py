@@ -73,6 +73,7 @@ class Adversary:
         self.net.start(torch.Generator().manual_seed(seed))
         self.net.to(ranks.device)
         own = {
+            "optimizer": "adamw",
             "learning_rate": settings.learning_rate,
             "weight_decay": 0.0,
             "ema_decay": None,

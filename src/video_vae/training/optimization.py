@@ -18,7 +18,7 @@ from video_vae.training.schedule import learning_rate
 
 
 class Optimization:
-    """AdamW with clipping and schedule over named parameters, and their running average.
+    """AdamW or Muon, with clipping and schedule, over named parameters, and their running average.
 
     Args:
         parameters: name -> parameter, the same on all ranks.
@@ -26,7 +26,6 @@ class Optimization:
         total: steps of the stage.
         ranks: share the optimizer's state where the stage says so.
         betas: AdamW's decay of the running averages of the gradient and of its square.
-        muon: take orthogonal updates for convolutions, instead of AdamW's.
     """
 
     def __init__(
@@ -36,14 +35,12 @@ class Optimization:
         total: int,
         ranks: Ranks,
         betas: tuple[float, float] = (0.9, 0.999),
-        muon: bool = False,
     ) -> None:
         self.parameters = dict(parameters)
         self.stage = stage
         self.total = total
         self.ranks = ranks
         self.betas = betas
-        self.muon = muon
         self.optimizer = self._optimizer()
         self.average = None if stage.ema_decay is None else WeightAverage(self.parameters, stage.ema_decay)
 
@@ -53,7 +50,7 @@ class Optimization:
             "betas": self.betas,
             "weight_decay": self.stage.weight_decay,
         }
-        if self.muon:
+        if self.stage.optimizer == "muon":
             return Muon(self.parameters.values(), **settings)
         settings["fused"] = True
         if self.stage.shard_optimizer and self.ranks.is_distributed:

@@ -137,6 +137,7 @@ def as_stage(settings: SpatialTraining) -> Stage:
         learning_rate=settings.learning_rate,
         warmup_steps=max(1, settings.steps // 50),
         schedule="cosine",
+        optimizer=settings.optimizer,
         ema_decay=settings.ema_decay,
     )
 
@@ -159,8 +160,7 @@ class SpatialTrainer:
         self.net = build(self.settings, config.seed).to(memory_format=torch.channels_last)
         parameters, ranks = dict(self.net.named_parameters()), Ranks(device=torch.device("cpu"))
         stage = as_stage(self.settings)
-        muon = self.settings.optimizer == "muon"
-        self.optimization = Optimization(parameters, stage, self.settings.steps, ranks, (0.9, 0.99), muon)
+        self.optimization = Optimization(parameters, stage, self.settings.steps, ranks, (0.9, 0.99))
         if self.optimization.average is None:
             raise ValueError("the settings of the spatial VAE's training always have an average")
         self.average = self.optimization.average
