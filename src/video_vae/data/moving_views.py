@@ -131,7 +131,7 @@ def _look(ground: Image.Image, size: Size, path: _Path, frame: int) -> Numbers:
 def _transformed(
     image: Image.Image, size: Size, source: Size | tuple[float, float], target: Numbers, scale: float, turn: float
 ) -> Numbers:
-    """Turn an image and resize it so that its place `source` comes to `target`, both as y and x: float (h,w) or (h,w,3)."""
+    """Turn and resize an image so that its place `source` comes to `target`, both (y,x): float (h,w) or (h,w,3)."""
     cosine, sine = scale * math.cos(turn), scale * math.sin(turn)
     y, x = float(target[0]) + 0.5, float(target[1]) + 0.5
     across = (cosine, -sine, source[1] + 0.5 - cosine * x + sine * y)
