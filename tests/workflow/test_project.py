@@ -17,6 +17,9 @@ from video_vae.cli import main
 from video_vae.config import load_config
 from video_vae.errors import UserError
 from video_vae.init_project import filled, init_project
+from video_vae.report.lost import Lost
+from video_vae.report.provenance_view import rerun_commands
+from video_vae.report.typed import typed
 from workflow.workflow_material import Checkout, copy_checkout, jobs
 
 
@@ -139,6 +142,21 @@ def test_run_says_in_one_line_why_a_cluster_would_refuse(parent: Path) -> None:
     text = filled(profile.read_text(encoding="utf-8"), {"partition": "big", "nodes": 1})
     profile.write_text(text, encoding="utf-8")
     assert run().stdout == "started\n"
+
+
+def test_commands_of_a_report_start_the_workflow_where_they_are_typed(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init_project(parent / "mine", [parent / "clips"], checkout=parent / "video-vae")
+    monkeypatch.chdir(parent / "mine")
+    assert rerun_commands(["train_stage2"], "config.yaml") == [
+        ("what is missing or out of date", "./run results/metrics.csv reports/report.html"),
+        ("train_stage2", "./run -R train_stage2 --until train_stage2"),
+    ]
+    assert "`./run -f a.csv` makes it again" in str(Lost(paths=("a",), targets=("a.csv",)))
+    Path("run").write_text("#!/bin/sh\necho mine\n", encoding="utf-8")  # somebody's own script
+    theirs = "snakemake reports/explore.html --configfile 'my config.yaml'"
+    assert typed("reports/explore.html", "my config.yaml") == theirs
 
 
 def test_a_single_video_is_split_into_pieces(parent: Path) -> None:

@@ -18,6 +18,7 @@ from video_vae.report.lost import lost_outputs
 from video_vae.report.style import COLOURS
 from video_vae.report.tables import Results
 from video_vae.report.terms import METRICS, VARIANT_NOTES, variant_label
+from video_vae.report.typed import typed
 
 SCRIPTS = ("player.js", "view.js", "chart.js", "table.js", "page.js")
 
@@ -105,7 +106,7 @@ def _lost_pictures(results: Results, configfile: str) -> str | None:
         Path(results.root.name, Path(target).relative_to(results.root)) for part in lost for target in part.targets
     ]
     named = " ".join(shlex.quote(str(target)) for target in targets)
-    return f"snakemake --configfile {shlex.quote(configfile)} -f {named}" if targets else None
+    return typed(f"-f {named}", configfile) if targets else None
 
 
 def _script_json(value: Any) -> str:

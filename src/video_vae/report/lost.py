@@ -18,6 +18,7 @@ from video_vae.config.runs import (
     scored_parts,
     stage_owner,
 )
+from video_vae.report.typed import typed
 
 MAX_NAMED = 3
 """Paths that a line names."""
@@ -40,7 +41,7 @@ class Lost:
         """Say it in a line."""
         more = f" and {len(self.paths) - MAX_NAMED} more" if len(self.paths) > MAX_NAMED else ""
         gone = f"{', '.join(self.paths[:MAX_NAMED])}{more} {'is' if len(self.paths) == 1 else 'are'} gone"
-        return f"{gone}; the scores made of it stay, `snakemake {self.cure}` makes it again"
+        return f"{gone}; the scores made of it stay, `{typed(self.cure)}` makes it again"
 
 
 def lost_outputs(runs: Runs, results: Path) -> list[Lost]:

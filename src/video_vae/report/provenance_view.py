@@ -12,6 +12,7 @@ import yaml
 
 from video_vae.config import Config
 from video_vae.report.tables import Run
+from video_vae.report.typed import typed
 
 PACKAGES = "packages."
 _SKIPPED = (
@@ -152,7 +153,6 @@ def _sum(values: pd.Series) -> float:
 
 def rerun_commands(rules: Sequence[str], configfile: str) -> list[tuple[str, str]]:
     """List what to type to make each part again: rule and command."""
-    config = f"--configfile {configfile}"  # takes all the words that follow it: targets stand before
-    commands = [(rule, f"snakemake {config} -R {rule} --until {rule}") for rule in rules if rule != "all"]
-    everything = f"snakemake results/metrics.csv reports/report.html {config}"
+    commands = [(rule, typed(f"-R {rule} --until {rule}", configfile)) for rule in rules if rule != "all"]
+    everything = typed("results/metrics.csv reports/report.html", configfile)
     return [("what is missing or out of date", everything), *commands]

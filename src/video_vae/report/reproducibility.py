@@ -20,6 +20,7 @@ from video_vae.report.published import PUBLISHED, SOURCE
 from video_vae.report.sections import FigureWriter, flow_names, shared_sources, spatial_name
 from video_vae.report.tables import Results, Run
 from video_vae.report.terms import METRICS, counted, duration, number, stage_label
+from video_vae.report.typed import typed
 
 LISTED = 200
 """Most rows of a table of clips or rejected files that the page lists."""
@@ -182,8 +183,8 @@ def reproducibility_section(
         "weights": key_facts.weights_used(results.conditions, results.runs),
         "environment": provenance_view.environment(results.runs),
         "lines": [(run.name, line) for run in results.runs if (line := command_line(run))],
-        "configfile": configfile,
-        "commands": provenance_view.rerun_commands(rules, shlex.quote(configfile)),
+        "explore": typed("reports/explore.html", configfile),
+        "commands": provenance_view.rerun_commands(rules, configfile),
     }
 
 
