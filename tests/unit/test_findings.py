@@ -51,7 +51,7 @@ def test_a_claim_stands_beside_its_difference_and_what_could_be_seen(results: Re
     assert rows[0]["seen from"] == f"{(found.high - found.low) / 2:.2f} dB"
     assert rows[0]["psnr_verdict"] == "too few sources"
     note = paper_tables(results)["findings"].note
-    assert "up to 3 windows of 5 to 33 frames of each" in note and "half the width" in note
+    assert "up to 3 windows of 5 to 33 frames of each" in note and "half of the first interval" in note
     for path in sorted((tmp_path / "tables").glob("*.tex")):
         check_latex(path.read_text(encoding="utf-8"))
 

@@ -193,13 +193,13 @@ def _findings(results: Results) -> Table:
     ]
     rows = [row for pair in pairs for row in pair]
     heads = ["claim or question", "first", "second", "seen from"]
-    said = "Seen from: half the width of the first metric's interval, the smallest difference that it tells from zero."
+    said = "Seen from: half of the first interval's width, about the smallest difference that it tells from zero."
     return Table(
         caption="Findings: means of the differences clip by clip, first less second.",
         heads=heads,
         metrics=metrics,
         rows=lines,
-        note=f"{_protocol(results, rows, metrics)} {said} {RULED} {compare.rule_text(found)}",
+        note=f"{_protocol(results, rows, metrics)} Means of differences; {RULED} {said} {compare.rule_text(found)}",
     )
 
 
