@@ -24,7 +24,7 @@ SHELL := bash
 .PHONY: help env demo test test-slow test-faults test-slurm test-conda test-container test-wheel test-gpu offline reproduce bench bench-gpu lint format config audit lock clean
 
 PYTHON_BIN := .venv/bin
-PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16
+PEERS := piqa==1.3.2 torchmetrics==1.9.0 lightning-utilities==0.15.3 pyiqa==0.1.16 torchcodec==0.17.0
 TARGETS := results/metrics.csv reports/report.html reports/explore.html
 CONFIG ?= config/config.yaml
 export CLIPS ?=
