@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,19 @@ def test_demo_has_the_papers_shape_in_small() -> None:
             "identity_weight",
         )
         assert {key: getattr(small, key) for key in same} == {key: getattr(full, key) for key in same}
+
+
+@pytest.mark.parametrize("name", ["demo"])
+def test_no_file_that_is_held_out_is_trained_on_in_any_part(name: str) -> None:
+    with (ROOT / "config" / f"{name}_clips.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    sides = {side: {row["path"] for row in rows if row["split"] == side} for side in ("train", "test")}
+    assert len(sides["test"]) == 6 and not sides["train"] & sides["test"]
+    packages = set(load_config(ROOT / "config" / f"{name}.yaml").data.packages)
+    assert {path.split("/")[1] for path in set.union(*sides.values())} <= packages
+    if name == "reference":
+        demo = (ROOT / "config/demo_clips.csv").read_text(encoding="utf-8").splitlines()
+        assert set(demo) <= {",".join(row.values()) for row in rows} | {demo[0]}
 
 
 def _generate(*arguments: str) -> int:

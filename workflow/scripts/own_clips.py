@@ -31,8 +31,8 @@ def overrides(clips: str, run: str) -> dict[str, Any]:
     return {
         "experiment": name,
         **alone,
-        # the demo's table says what is held out, a folder does not
-        "data": {"sources": [str(source)], "packages": [], "split": held_out([source])},
+        # the demo's table says what is held out, a folder does not, and it may hold no photographs to move over
+        "data": {"sources": [str(source)], "packages": [], "split": held_out([source]), "pans": {"clips": 0}},
         "report": {"title": f"Video VAE: {source.name}", "question": question},
     }
 
