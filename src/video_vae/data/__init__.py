@@ -24,5 +24,6 @@ What the model sees:
 Kept on the disk:
     storage         frames without loss, and previews; `codecs`: clips coded by x264 and x265, to compare with
     prepared        clips at the training's size; `preparing` writes them (`prepare_clips`: the command)
+    pans            training clips made of photographs, by `moving_views` over them
     sharding        clips over jobs; `kept`: what a shard held before it is made again
 """
