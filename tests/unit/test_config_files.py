@@ -85,7 +85,7 @@ def test_demo_has_the_papers_shape_in_small() -> None:
         assert {key: getattr(small, key) for key in same} == {key: getattr(full, key) for key in same}
 
 
-@pytest.mark.parametrize("name", ["demo"])
+@pytest.mark.parametrize("name", ["demo", "reference"])
 def test_no_file_that_is_held_out_is_trained_on_in_any_part(name: str) -> None:
     with (ROOT / "config" / f"{name}_clips.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
