@@ -109,6 +109,7 @@ class _Look:
     every_frame: bool
 
     def fetch(self) -> dict[str, Any]:
+        """Look into the file, in a worker; MediaError where it cannot be used."""
         info = probe_every_frame(self.path) if self.every_frame else probe(self.path)
         return {"info": asdict(info), "sha256": content_sha256(self.path)}
 
@@ -120,6 +121,7 @@ class _DecordTrial:
     path: str
 
     def fetch(self) -> bool:
+        """Compare decord's frames with PyAV's, in a worker."""
         return reads_exactly(self.path)
 
 
