@@ -68,23 +68,25 @@ def make_spatial(folder: Path, seed: int = 0) -> AutoencoderKL:
 
 
 def make_video_vae(
-    folder: Path, seed: int = 0, chunk_frames: int | None = 17, norm_scope: str = "clip"
+    folder: Path, seed: int = 0, chunk_frames: int | None = 17, norm_scope: str = "clip", pad_mode: str = "constant"
 ) -> VideoAutoencoderKL:
     """Save a whole video VAE with random weights."""
     spatial = make_spatial(folder / "spatial", seed)
-    temporal = TemporalAutoencoderKL(**TEMPORAL, norm_scope=norm_scope)
+    temporal = TemporalAutoencoderKL(**TEMPORAL, norm_scope=norm_scope, pad_mode=pad_mode)
     model = VideoAutoencoderKL(spatial, temporal, scaling_factor=0.5, chunk_frames=chunk_frames)
     model.save_pretrained(folder / "model")
     return model.eval()
 
 
-def make_tiny_vae(folder: Path, chunk_frames: int | None = 17, norm_scope: str = "clip") -> VideoAutoencoderKL:
+def make_tiny_vae(
+    folder: Path, chunk_frames: int | None = 17, norm_scope: str = "clip", pad_mode: str = "constant"
+) -> VideoAutoencoderKL:
     """Save a video VAE with random weights and few layers (2x4x4), where what is tried is done layer by layer."""
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
     spatial = AutoencoderKL(block_out_channels=(4, 4, 4), norm_num_groups=2, **blocks)
     sizes = {"base_channels": 4, "layers_per_block": 1, "channel_multipliers": (1, 1), "norm_num_groups": 2}
-    temporal = TemporalAutoencoderKL(**sizes, temporal_downsample=(True,), norm_scope=norm_scope)
+    temporal = TemporalAutoencoderKL(**sizes, temporal_downsample=(True,), norm_scope=norm_scope, pad_mode=pad_mode)
     model = VideoAutoencoderKL(spatial, temporal, scaling_factor=0.5, chunk_frames=chunk_frames)
     model.save_pretrained(folder / "tiny")
     return model.eval()

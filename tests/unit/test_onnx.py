@@ -42,7 +42,8 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def _assert_equal(net_folder: Path, exported: Path, shape: tuple[int, int, int]) -> None:
+def assert_equal(net_folder: Path, exported: Path, shape: tuple[int, int, int]) -> None:
+    """Compare both files with the net, on a clip of this shape."""
     net = load_video_vae(net_folder)
     video = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
@@ -56,7 +57,7 @@ def _assert_equal(net_folder: Path, exported: Path, shape: tuple[int, int, int])
 
 def test_the_files_of_a_net_with_chunks_give_what_it_gives(model: Path, exported: Path) -> None:
     assert {path.name for path in exported.iterdir()} == {*FILES, "README.md"}
-    _assert_equal(model, exported, (8, 8, 12))
+    assert_equal(model, exported, (8, 8, 12))
 
 
 @pytest.mark.slow
@@ -68,7 +69,7 @@ def test_those_of_a_causal_net_do_with_their_weights_in_a_file_beside(tmp_path: 
     assert [part.name for part in write_onnx(net, out, ClipShape(3, 8, 8), {}, inside=0)] == list(FILES)
     data = [out / f"{name}.data" for name in FILES]
     assert {path.name for path in out.iterdir()} == {*FILES, *(path.name for path in data)}
-    _assert_equal(tmp_path / "causal", out, (3, 8, 8))
+    assert_equal(tmp_path / "causal", out, (3, 8, 8))
     assert _session(out / FILES[0]).get_modelmeta().custom_metadata_map["data_sha256"] == sha256_file(data[0])
     raise_if_foreign(data[1], traits_of(data[1]))
     shutil.copy(data[0], data[1])  # weights that its file does not know are not its own

@@ -24,7 +24,7 @@ from video_vae.training.step import Draws, StageLoss
 FP32 = Stage(steps=1, precision="fp32")
 
 
-def _loss(stage: Stage) -> StageLoss:
+def _loss(stage: Stage, pad_mode: str = "constant") -> StageLoss:
     torch.manual_seed(0)
     spatial = AutoencoderKL(
         block_out_channels=(8, 8, 8, 8),
@@ -32,7 +32,9 @@ def _loss(stage: Stage) -> StageLoss:
         up_block_types=("UpDecoderBlock2D",) * 4,
         norm_num_groups=4,
     )
-    return StageLoss(VideoAutoencoderKL(spatial, TemporalAutoencoderKL(**TEMPORAL)), stage, spatial_sample=False)
+    return StageLoss(
+        VideoAutoencoderKL(spatial, TemporalAutoencoderKL(**TEMPORAL, pad_mode=pad_mode)), stage, spatial_sample=False
+    )
 
 
 def _draws(clips: int, frames: int) -> Draws:
@@ -105,6 +107,9 @@ def test_operations_are_those_of_the_convolutions_and_nothing_is_computed() -> N
         count_operations(loss, torch.empty(clips, 8, frames, 4, 4), True, False, _draws(clips, frames))
         for clips, frames in ((1, 5), (2, 5), (1, 9))
     ]
+    repeated = _loss(Stage(steps=1), "replicate")
+    data = torch.empty(1, 8, 5, 4, 4)
+    assert count_operations(repeated, data, True, False, _draws(1, 5)) == counts[0]
     assert counts[1] == 2 * counts[0] and 1.4 * counts[0] < counts[2] < 2 * counts[0]
     # The 1x1x1 convolution in front of the decoder, by hand: its product once forward, twice backward.
     conv = loss.vae.temporal.post_quant_conv

@@ -104,6 +104,10 @@ def test_bare_tensors_that_do_not_fit_are_refused(
             {"temporal": {**MODEL["temporal"], "norm_scope": "frame"}},
             "norm_scope clip, model.temporal.norm_scope is frame",
         ),
+        (
+            {"temporal": {**MODEL["temporal"], "pad_mode": "replicate"}},
+            "pad_mode constant, model.temporal.pad_mode is replicate",
+        ),
         ({"scaling_factor": 1.0}, "scaling_factor 0.5, model.scaling_factor is 1.0"),
         ({"chunk_frames": 9}, "chunk_frames 17, model.chunk_frames is 9"),
     ],

@@ -132,6 +132,8 @@ class Temporal(Settings):
     """Groups of the group norms."""
     norm_scope: Literal["clip", "frame"] = "clip"
     """Group norm statistics over the whole clip (published net) or over each frame (strictly causal, streams)."""
+    pad_mode: Literal["constant", "replicate"] = "constant"
+    """Time before the first frame: zeros (published net), or the first frame, for lengths that are not 4n + 1."""
     init: Literal["random", "interpolate"] = "random"
     """`interpolate`: start as linear interpolation between every fourth latent instead of at random."""
 

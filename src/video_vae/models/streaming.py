@@ -9,15 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from video_vae.models.blocks import pad_start
 
-def in_groups(chunks: Iterable[Tensor], padding: int, group: int) -> Iterator[Tensor]:
-    """Regroup chunks (B, C, t, H, W) so that each holds whole groups of frames; zeros go before the first frame."""
+
+def in_groups(chunks: Iterable[Tensor], padding: int, group: int, pad_mode: str) -> Iterator[Tensor]:
+    """Regroup chunks (B, C, t, H, W) so that each holds whole groups of frames, ``padding`` of them before the first.
+
+    Args:
+        chunks: consecutive frames.
+        padding: how many frames go in front.
+        group: frames of a group.
+        pad_mode: what they are, as ``pad_start`` takes it.
+
+    Raises:
+        ValueError: if the stream ends inside a group.
+    """
     rest: Tensor | None = None
     for chunk in chunks:
-        chunk = F.pad(chunk, (0, 0, 0, 0, padding, 0)) if rest is None else torch.cat((rest, chunk), dim=2)
+        if not chunk.shape[2]:
+            continue  # it has no first frame
+        chunk = pad_start(chunk, padding, pad_mode) if rest is None else torch.cat((rest, chunk), dim=2)
         whole = chunk.shape[2] // group * group
         if whole:
             yield chunk[:, :, :whole]
@@ -30,7 +43,7 @@ def total_frames(chunks: Iterable[Tensor], num_frames: int | None) -> int:
     """Return the number of frames of a stream: as given, or counted where all chunks are there.
 
     Raises:
-        ValueError: if it is not given and the chunks come from an iterator; where zeros go in front depends on it.
+        ValueError: if it is not given and the chunks come from an iterator; how many frames go in front depends on it.
     """
     if num_frames is not None:
         return num_frames

@@ -13,7 +13,18 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from video_vae.models.blocks import CausalConv3d, Norm, ResBlock, StreamState, TimeDownsample, TimeUpsample, as_weights
+from video_vae.models.blocks import (
+    PAD_MODES,
+    CausalConv3d,
+    Norm,
+    Options,
+    ResBlock,
+    StreamState,
+    TimeDownsample,
+    TimeUpsample,
+    as_weights,
+    pad_start,
+)
 from video_vae.models.library import Model
 from video_vae.models.posterior import DiagonalGaussian
 from video_vae.models.streaming import in_groups, total_frames
@@ -52,9 +63,9 @@ class _Stack(nn.Module):
         return x
 
 
-def _res_blocks(in_channels: int, out_channels: int, count: int, groups: int, scope: str) -> nn.ModuleList:
+def _res_blocks(in_channels: int, out_channels: int, count: int, options: Options) -> nn.ModuleList:
     widths = [in_channels] + [out_channels] * count
-    return nn.ModuleList(ResBlock(a, b, groups, scope) for a, b in itertools.pairwise(widths))
+    return nn.ModuleList(ResBlock(a, b, options) for a, b in itertools.pairwise(widths))
 
 
 class Encoder(_Stack):
@@ -67,20 +78,20 @@ class Encoder(_Stack):
         widths: list[int],
         blocks: int,
         down: tuple[bool, ...],
-        groups: int,
-        scope: str,
+        options: Options,
     ) -> None:
         super().__init__()
-        self.conv_in = CausalConv3d(channels, widths[0], bias=False)
+        self.conv_in = CausalConv3d(channels, widths[0], bias=False, pad_mode=options.pad_mode)
         inputs = [widths[0], *widths[:-1]]
         self.block_res_blocks = nn.ModuleList(
-            _res_blocks(a, b, blocks, groups, scope) for a, b in zip(inputs, widths, strict=True)
+            _res_blocks(a, b, blocks, options) for a, b in zip(inputs, widths, strict=True)
         )
         self.conv_blocks = nn.ModuleList(
-            TimeDownsample(width) if halve else nn.Identity() for width, halve in zip(widths, down, strict=False)
+            TimeDownsample(width, options.pad_mode) if halve else nn.Identity()
+            for width, halve in zip(widths, down, strict=False)
         )
-        self.res_blocks = _res_blocks(widths[-1], widths[-1], blocks, groups, scope)
-        self.norm1 = Norm(groups, widths[-1], scope)
+        self.res_blocks = _res_blocks(widths[-1], widths[-1], blocks, options)
+        self.norm1 = Norm(options.groups, widths[-1], options.scope)
         self.conv2 = CausalConv3d(widths[-1], moments, kernel=1)
 
     def layers(self) -> Iterable[nn.Module]:
@@ -101,20 +112,21 @@ class Decoder(_Stack):
     """Map temporal latents back to spatial latents; the mirror image of the encoder."""
 
     def __init__(
-        self, channels: int, latents: int, widths: list[int], blocks: int, up: tuple[bool, ...], groups: int, scope: str
+        self, channels: int, latents: int, widths: list[int], blocks: int, up: tuple[bool, ...], options: Options
     ) -> None:
         super().__init__()
-        self.conv1 = CausalConv3d(latents, widths[-1])
-        self.res_blocks = _res_blocks(widths[-1], widths[-1], blocks, groups, scope)
+        self.conv1 = CausalConv3d(latents, widths[-1], pad_mode=options.pad_mode)
+        self.res_blocks = _res_blocks(widths[-1], widths[-1], blocks, options)
         inputs = [*widths[1:], widths[-1]]
         self.block_res_blocks = nn.ModuleList(
-            _res_blocks(a, b, blocks, groups, scope) for a, b in zip(inputs, widths, strict=True)
+            _res_blocks(a, b, blocks, options) for a, b in zip(inputs, widths, strict=True)
         )
         self.conv_blocks = nn.ModuleList(
-            TimeUpsample(width) if double else nn.Identity() for width, double in zip(widths[1:], up, strict=True)
+            TimeUpsample(width, options.pad_mode) if double else nn.Identity()
+            for width, double in zip(widths[1:], up, strict=True)
         )
-        self.norm1 = Norm(groups, widths[0], scope)
-        self.conv_out = CausalConv3d(widths[0], channels)
+        self.norm1 = Norm(options.groups, widths[0], options.scope)
+        self.conv_out = CausalConv3d(widths[0], channels, pad_mode=options.pad_mode)
 
     def layers(self) -> Iterable[nn.Module]:
         """Yield the layers between ``conv1`` and ``norm1`` in order."""
@@ -135,7 +147,12 @@ class TemporalAutoencoderKL(Model):
 
     Names and shapes of the state dict are those of the published Open-Sora VAE v1.2 (``temporal_vae.*``).
     ``norm_scope="clip"`` is the published net; ``"frame"`` makes it strictly causal, so that it can stream.
+    ``pad_mode="constant"`` is the published net: time before the first frame is zeros, in every convolution and where
+    frames fill the first group of four. ``"replicate"`` takes the first frame there.
     Inputs of any dtype are taken in that of the weights (fp32, bf16 or fp16); norms and posteriors compute in fp32.
+
+    Raises:
+        ValueError: if ``pad_mode`` is none of these.
     """
 
     _supports_gradient_checkpointing = True
@@ -151,15 +168,14 @@ class TemporalAutoencoderKL(Model):
         temporal_downsample: tuple[bool, ...] = (False, True, True),
         norm_num_groups: int = 32,
         norm_scope: str = "clip",
+        pad_mode: str = "constant",
     ) -> None:
         super().__init__()
+        if pad_mode not in PAD_MODES:
+            raise ValueError(f"pad_mode must be one of {', '.join(PAD_MODES)}, not {pad_mode}")
         widths = [base_channels * factor for factor in channel_multipliers]
-        shape: dict[str, Any] = {
-            "widths": widths,
-            "blocks": layers_per_block,
-            "groups": norm_num_groups,
-            "scope": norm_scope,
-        }
+        options = Options(norm_num_groups, norm_scope, pad_mode)
+        shape: dict[str, Any] = {"widths": widths, "blocks": layers_per_block, "options": options}
         self.time_compression = 2 ** sum(temporal_downsample)
         self.encoder = Encoder(in_channels, 2 * latent_channels, down=tuple(temporal_downsample), **shape)
         self.quant_conv = CausalConv3d(2 * latent_channels, 2 * latent_channels, kernel=1)
@@ -172,7 +188,7 @@ class TemporalAutoencoderKL(Model):
         return bool(self.config["norm_scope"] == "frame")
 
     def padding(self, num_frames: int) -> int:
-        """Return how many zero frames go in front so that the frames fill whole groups."""
+        """Return how many frames (``pad_mode``) go in front so that the frames fill whole groups."""
         return -num_frames % self.time_compression
 
     def latent_frames(self, num_frames: int) -> int:
@@ -190,7 +206,7 @@ class TemporalAutoencoderKL(Model):
             ValueError: if ``x`` is not (B, in_channels, T, H, W).
         """
         _check(x, self.config["in_channels"], "spatial latents")
-        x = F.pad(x, (0, 0, 0, 0, self.padding(x.shape[2]), 0))
+        x = pad_start(x, self.padding(x.shape[2]), self.config["pad_mode"])
         return EncoderOutput(self._posterior(x))
 
     def _posterior(self, x: Tensor, state: StreamState | None = None) -> DiagonalGaussian:
@@ -229,7 +245,7 @@ class TemporalAutoencoderKL(Model):
         check_causal(self)
         state: StreamState = {}
         padding = self.padding(total_frames(chunks, num_frames))
-        for group in in_groups(chunks, padding, self.time_compression):
+        for group in in_groups(chunks, padding, self.time_compression, self.config["pad_mode"]):
             yield self._posterior(group, state)
 
     def decode_stream(self, latents: Iterable[Tensor], num_frames: int | None = None) -> Iterator[Tensor]:

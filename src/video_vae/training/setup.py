@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from video_vae.config import Columns, Config, Data, Stage, StageName
+from video_vae.config import Columns, Config, Data, Stage, StageName, Temporal
 from video_vae.data.fit import check_buckets, enlargement
 from video_vae.data.open_table import read_table
 from video_vae.data.prepared import PreparedClips, settings_of
@@ -210,7 +210,7 @@ def _identity(
     """Gather what shapes the trained weights; files by content, so that moving them changes nothing."""
     vae = loss.vae
     # A fresh net is named by what makes it, not by its numbers: they may differ in the last bit between processors.
-    fresh = [config.model.temporal.model_dump(mode="json"), weights_sha256(vae.spatial.state_dict())]
+    fresh = [_architecture(config.model.temporal), weights_sha256(vae.spatial.state_dict())]
     return {
         "format": STATE_FORMAT,
         "stage": [name, _shaping(loss.stage)],
@@ -230,6 +230,12 @@ def _identity(
         "latents": sorted({dtype for cache in opened.caches.values() for dtype in cache.dtypes}) or None,
         "lpips": None if loss.perceptual is None else weights_sha256(loss.perceptual.state_dict()),
     }
+
+
+def _architecture(temporal: Temporal) -> dict[str, Any]:
+    """What a fresh temporal net is like, without what came later where that changes nothing."""
+    later = {"pad_mode"} if temporal.pad_mode == "constant" else set[str]()
+    return temporal.model_dump(mode="json", exclude=later)
 
 
 def _shaping(stage: Stage) -> dict[str, Any]:
