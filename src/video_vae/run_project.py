@@ -58,15 +58,18 @@ def _locked() -> int:
 
 
 def _not_submitted() -> int:
-    """Say why the cluster would refuse the jobs of this profile."""
+    """Say why the cluster would refuse the jobs of this profile, and which of its lines nobody has looked at."""
     from video_vae.doctor.cluster import check_slurm, submits
 
     if not submits(PROFILE):
         return 0
-    broken = [check.text for check in check_slurm(needed=True, profile=PROFILE) if check.state == "broken"]
-    for text in broken:
-        _say(f"run: {PROFILE}: {text}")
-    return 1 if broken else 0
+    checks = list(check_slurm(needed=True, profile=PROFILE))
+    for check in checks:
+        if check.state == "broken":
+            _say(f"run: {PROFILE}: {check.text}")
+        elif check.state == "note":
+            _say(f"run: note: {check.text}")
+    return 1 if any(check.state == "broken" for check in checks) else 0
 
 
 def notify(outcome: str, config: str, report: str) -> str:

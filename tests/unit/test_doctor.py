@@ -16,7 +16,7 @@ from material import make_clip, make_spatial
 from video_vae.cli import main
 from video_vae.config import parse_config
 from video_vae.doctor import machine
-from video_vae.doctor.cluster import check_slurm
+from video_vae.doctor.cluster import check_slurm, unedited
 from video_vae.doctor.machine import Check, check_network, conv3d_problem, run_checks
 from video_vae.doctor.needs import check_sources, check_spatial, check_weights, hub_needs, registry_needs
 from workflow.workflow_material import ROOT
@@ -122,7 +122,7 @@ def test_a_cluster_is_needed_only_where_it_was_said(tmp_path: Path, monkeypatch:
     few = "set-resources.train_stage3 asks for nodes: 3 nodes, and partition gpu has 2 nodes"
     assert _broken(check_slurm(needed=True, profile=profile)) == [f"{few}: edit the SITE lines of the profile"]
     notes = [check.text for check in check_slurm(needed=True, profile=profile) if check.state == "note"]
-    assert "lines marked SITE: slurm_partition" in notes[0]
+    assert "lines marked SITE are as shipped: slurm_partition (line 7), gpu (line 22, 41)," in notes[0]
     text = profile.read_text(encoding="utf-8")
     mine = tmp_path / "config.yaml"
     mine.write_text(text.replace("slurm_partition: gpu  ", "slurm_partition: big  "), encoding="utf-8")
@@ -135,6 +135,19 @@ def test_a_cluster_is_needed_only_where_it_was_said(tmp_path: Path, monkeypatch:
         assert part in said
     mine.write_text("default-resources:\n  slurm_partition: gpu\n", encoding="utf-8")
     assert [check.state for check in check_slurm(needed=True, profile=mine)] == ["ok"]
+
+
+def test_only_lines_of_a_site_that_nobody_edited_are_named(tmp_path: Path) -> None:
+    text = (ROOT / "workflow/profiles/slurm/config.yaml").read_text(encoding="utf-8")
+    mine = tmp_path / "config.yaml"
+    mine.write_text(text, encoding="utf-8")
+    before = unedited(mine)
+    assert "runtime (line 28, 39)" in before and "slurm_account" not in before  # a comment asks for nothing
+    mine.write_text(text.replace("    runtime: 1440  ", "    runtime: 720  ", 1), encoding="utf-8")  # keeps the mark
+    after = unedited(mine)
+    assert "runtime (line 39)" in after and after.count("(line") == before.count("(line")
+    mine.write_text(text.replace("# SITE", "#"), encoding="utf-8")
+    assert unedited(mine) == ""
 
 
 def test_a_package_that_does_not_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,10 +31,10 @@ from video_vae.report.compare import Row, paired_difference
 from video_vae.report.experiments import setting_differences
 from video_vae.report.graph import draw_graph, layers, parse_dot, positions, reduced
 from video_vae.report.html import environment
-from video_vae.report.players import chosen_clips, clip_table, make_players
+from video_vae.report.players import chosen_clips
 from video_vae.report.reproducibility import data_section
 from video_vae.report.sections import head
-from video_vae.report.strips import ERROR_CEILING, error_colours, error_map, make_strips, spread
+from video_vae.report.strips import ERROR_CEILING, error_colours, error_map, spread
 from video_vae.report.style import save_figure
 from video_vae.report.tables import load_results
 from video_vae.report.terms import compact, duration, number
@@ -323,17 +323,6 @@ def test_pictures_that_were_deleted_are_told_with_the_command_that_makes_them_ag
     shutil.rmtree(tmp_path / "results/demo/stage3/reconstruction_rec")
     page = build_report(config, tmp_path / "results", tmp_path / "page.html")
     assert f"was found. <code>snakemake --configfile CONFIG.yaml -f {target}</code> makes them again" in page
-
-
-def test_a_number_is_rounded_once_wherever_it_stands(built: tuple[Path, Path]) -> None:
-    results = load_results(parse_config(built_config()), built[1])
-    results.clips.loc[results.clips["variant"] == "rec", "psnr"] = 26.3254  # as 26.325 it would be 26.32
-    players, _ = make_players(results, most=1)
-    table = clip_table(results, [])
-    column = [entry["key"] for entry in table["columns"]].index("psnr") + 2
-    strips, _ = make_strips(results)
-    assert {f"{players[0].clip['means']['rec']['psnr']:.2f}", f"{table['rows'][0][column]:.2f}"} == {"26.33"}
-    assert any("26.33 dB" in str(vars(strip)) for strip in strips)
 
 
 def test_long_curves_are_averaged_without_losing_their_ends() -> None:

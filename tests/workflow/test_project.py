@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,15 @@ def test_the_config_holds_the_clips_and_nothing_of_the_demo(parent: Path) -> Non
     assert yaml.safe_load(profile)["executor"] == "slurm" and "SITE" in profile
 
 
+def test_no_comment_of_the_config_says_of_own_clips_what_was_found_on_the_demos(parent: Path) -> None:
+    init_project(parent / "mine", [parent / "clips"], checkout=parent / "video-vae")
+    text = (parent / "mine" / "config.yaml").read_text(encoding="utf-8")
+    comments = " ".join(line.strip(" #") for line in re.findall("#.*", text))
+    found = [sentence for sentence in comments.split(". ") if re.search(r"[0-9] dB|[0-9] %", sentence)]
+    assert found and [sentence for sentence in found if "the demo" not in sentence] == []
+    assert "this project" not in comments
+
+
 def test_a_clusters_profile_is_filled_in_and_stages_fit_the_nodes(
     parent: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +151,12 @@ def test_run_says_in_one_line_why_a_cluster_would_refuse(parent: Path) -> None:
     profile = parent / "mine/profile/config.yaml"
     text = filled(profile.read_text(encoding="utf-8"), {"partition": "big", "nodes": 1})
     profile.write_text(text, encoding="utf-8")
-    assert run().stdout == "started\n"
+    noted = run()
+    assert noted.stdout == "started\n" and noted.stderr.count("run: note: ") == 1
+    left = "run: note: profile/config.yaml: lines marked SITE are as shipped: gpu (line 22, "
+    assert left in noted.stderr and "slurm_partition" not in noted.stderr and "nodes" not in noted.stderr
+    profile.write_text(text.replace("# SITE", "#"), encoding="utf-8")
+    assert "SITE" not in run().stderr
 
 
 def test_commands_of_a_report_start_the_workflow_where_they_are_typed(

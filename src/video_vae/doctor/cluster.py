@@ -15,9 +15,12 @@ import yaml
 
 from video_vae.distributed.slurm import minutes_of
 from video_vae.doctor.machine import Check, State
+from video_vae.provenance import CHECKOUT
 
-SITE = re.compile(r"^\s*([\w-]+):.*# SITE\b", re.MULTILINE)
-"""A line of a profile that differs from cluster to cluster; it loses the mark where somebody has edited it."""
+SITE = re.compile(r"^\s*([\w-]+):\s*(.*?)\s*# SITE\b")
+"""A line of a profile that differs from cluster to cluster: key and value. `init` takes the mark off those it fills."""
+SHIPPED = CHECKOUT / "workflow" / "profiles" / "slurm" / "config.yaml"
+"""The profile that a project's is a copy of."""
 SINFO = ["sinfo", "--noheader", "--Node", "--format=%P|%l|%c|%m|%G"]
 GPUS = re.compile(r"\bgpu(?::[\w.-]+)?:(\d+)")
 EDIT = "edit the SITE lines of the profile"
@@ -57,9 +60,28 @@ def check_slurm(needed: bool, profile: Path | None = None) -> Iterator[Check]:
         yield Check(name="SLURM", state=bad, text=text)
     if not faults:
         yield Check(name="SLURM", state="ok", text=f"partitions {', '.join(found)}")
-    if profile is not None and (left := SITE.findall(profile.read_text(encoding="utf-8"))):
-        named = ", ".join(dict.fromkeys(left))
-        yield Check(name="profile", state="note", text=f"{profile}: lines marked SITE: {named}; look at them once")
+    if profile is not None and (named := unedited(profile)):
+        cure = "edit them, or take the mark off where they are right"
+        yield Check(name="profile", state="note", text=f"{profile}: lines marked SITE are as shipped: {named}; {cure}")
+
+
+def unedited(profile: Path) -> str:
+    """Name the lines marked SITE whose values nobody has edited, by key and line number; empty where there are none.
+
+    Of the checkout's own profile, which is edited in place, those are all that have the mark.
+    """
+    shipped = {value for _, value in _site_lines(SHIPPED)} if SHIPPED.is_file() else None
+    found: dict[str, list[str]] = {}
+    for number, (key, value) in _site_lines(profile):
+        if shipped is None or (key, value) in shipped:
+            found.setdefault(key, []).append(str(number))
+    return ", ".join(f"{key} (line {', '.join(numbers)})" for key, numbers in found.items())
+
+
+def _site_lines(profile: Path) -> Iterator[tuple[int, tuple[str, str]]]:
+    for number, line in enumerate(profile.read_text(encoding="utf-8").splitlines(), 1):
+        if match := SITE.match(line):
+            yield number, (match[1], match[2])
 
 
 def submits(profile: Path) -> bool:

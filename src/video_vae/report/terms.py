@@ -168,10 +168,10 @@ def flow_label(flow: str) -> str:
 
 
 def number(value: float | None, decimals: int = 2, *, signed: bool = False) -> str:
-    """Write a number with a true minus sign; a dash where there is none."""
+    """Write a number with a true minus sign, except of a zero, as scripts write it; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return MISSING
-    text = f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
+    text = f"{value:+z.{decimals}f}" if signed else f"{value:z.{decimals}f}"
     return text.replace("-", "−")
 
 
