@@ -39,7 +39,7 @@ class _Lines:
 class Progress(tqdm):
     """A bar whose estimate is of the work that is left: loading and warm-up are left out.
 
-    What an earlier run did is left out by `skip`.
+    What an earlier run did is left out by `skip`. The last line has the mean speed, loading included.
     """
 
     _time: Callable[[], float]
@@ -81,14 +81,22 @@ class Progress(tqdm):
     def format_dict(self) -> Any:
         """Return what a line is made of: tqdm's own values, and the pace."""
         values = dict(super().format_dict)
-        rate, done = values["rate"], self.total is not None and self.n >= self.total
-        if rate is None and self._first is not None and self.n > self._first[1]:
-            rate = (self.n - self._first[1]) / max(1e-9, self._time() - self._first[0])
-        elif rate is None:
-            rate = (self.n - self.initial) / max(1e-9, values["elapsed"]) if done else 0
+        done = self.total is not None and self.n >= self.total
+        rate = self._speed(values["rate"], (self.n - self.initial) / max(1e-9, values["elapsed"]), done)
         values["pace"] = f", {pace(rate, self.unit)}" if rate else ""
         values["rate"] = rate or (1.0 if done else 0)  # tqdm writes "?" for what is left at a rate of 0
         return values
+
+    def _speed(self, recent: float | None, mean: float, done: bool) -> float:
+        """Return the units per second to tell, from tqdm's recent speed and the mean; 0 where it is not known yet."""
+        if done:
+            return mean
+        if self._first is None or self.n <= self._first[1]:
+            return 0.0
+        later = self.n - self._first[1]
+        rate = recent or later / max(1e-9, self._time() - self._first[0])
+        # a few units after a large piece say little of how fast it is, but not slower than with the loading
+        return max(rate, mean) if later < self._first[1] - self.initial else rate
 
 
 def pace(rate: float, unit: str) -> str:

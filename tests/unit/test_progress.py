@@ -78,6 +78,20 @@ def test_what_an_earlier_run_did_is_no_speed(monkeypatch: pytest.MonkeyPatch) ->
     assert _timed(monkeypatch, total=100, skipped=100) == ["evaluate: 100/100 frames (100 %), 00:00 gone, 00:00 left"]
 
 
+def test_a_small_piece_after_a_large_one_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    # pieces of 32 frames and the one that is left of each clip of 33: 10.5 s of every clip
+    pieces = [(20, 32), (10, 1), *[(10, 32), (0.5, 1)] * 9]
+    lines = _timed(monkeypatch, *pieces, total=330)
+    assert lines[1] == "evaluate: 33/330 frames (10 %), 00:30 gone, 04:30 left, 1.1 frames/s"  # not 49:30
+    left = [line.split(", ")[2].split()[0].split(":") for line in lines[1:-1]]
+    assert len(left) > 8 and max(60 * int(minutes) + int(seconds) for minutes, seconds in left) <= 270
+
+
+def test_the_last_line_has_the_mean_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, last = _timed(monkeypatch, (3, 32), (2, 1), total=33)
+    assert last == "evaluate: 33/33 frames (100 %), 00:05 gone, 00:00 left, 6.6 frames/s"  # not 2 s per frame
+
+
 def test_a_slow_pace_is_told_in_seconds_per_piece(capsys: pytest.CaptureFixture[str]) -> None:
     assert [pace(rate, "frames") for rate in (0.1876, 1.2345, 12.345, 12345)] == [
         "5.33 s per frame",

@@ -16,7 +16,7 @@ from video_vae.config import Config, parse_config, slices
 from video_vae.config.runs import resolve
 from video_vae.config.slices import data_slice, stage_slice
 from video_vae.status.planned import write_plan
-from video_vae.status.status import FIRST_SCREEN, OTHER_SCREEN, Look, as_text, look
+from video_vae.status.status import FIRST_SCREEN, OTHER_SCREEN, Look, as_json, as_text, look
 
 PLANNED: dict[str, Any] = {
     "experiment": "base",
@@ -115,6 +115,26 @@ def test_a_plan_is_left_alone_where_another_run_has_the_folder(project: Path) ->
     before = look(Path("results"))
     write_plan(Path("results"), parse_config({**PLANNED, "experiment": "later"}), [], {})
     assert look(Path("results")) == before
+
+
+def test_a_model_that_was_deleted_is_told_with_what_makes_it_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = project / "results/base/stage2/metrics/summary.json"
+    scored.parent.mkdir(parents=True)
+    scored.write_text("{}", encoding="utf-8")
+    seen = look(Path("results"))
+    lines = [line for line in as_text(seen, Path("results")) if line.startswith("results/base/stage2/model is gone")]
+    (said,) = lines
+    assert "`snakemake -f results/base/stage2/model` makes it again, and the next run what follows from it" in said
+    assert said in json.loads(as_json(seen))["lost"]
+    (project / "results/base/stage2/model").mkdir()
+    assert "stage2/model" not in " ".join(look(Path("results")).lost)
+    (project / "results/base/stage2/model").rmdir()
+    _log("train_stage2        2")  # which makes it
+    assert look(Path("results")).lost == []
+    monkeypatch.chdir("results")  # where the command would do nothing
+    assert look(project / "results").lost == []
 
 
 def _log(planned: str) -> None:

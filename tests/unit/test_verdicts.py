@@ -177,6 +177,18 @@ def test_a_short_training_whose_stages_hardly_differ_says_why(tmp_path: Path) ->
     long = parse_config({**config, "stages": {}})
     assert why_no_gain(replace(results, config=long)) is None
     table = pd.read_csv(tmp_path / "results/metrics.csv")
+    start = table[table["stage"] == "stage1"].assign(stage="start", psnr=24.87)
+    for scores, said in (
+        ([24.5, 24.6, 24.86], "hardly differ yet (−0.01 dB from Start to Stage 3)"),  # gained what stage 1 had lost
+        ([24.5, 24.6, 24.7], "have not raised the PSNR yet (−0.17 dB from Start to Stage 3)"),
+        ([25.5, 25.5, 25.5], "hardly differ yet (+0.00 dB from Stage 1 to Stage 3)"),
+        ([24.5, 24.6, 25.5], ""),
+    ):
+        scored = pd.concat([start, table], ignore_index=True)
+        scored.loc[(scored["variant"] == "rec") & (scored["stage"] != "start"), "psnr"] = scores
+        text = why_no_gain(replace(results, metrics=scored)) or ""
+        assert said in text and bool(said) == bool(text)
+        assert ("close to its start" in text) == ("hardly differ yet (−" in text)
     table.loc[table["variant"] == "rec", "psnr"] = [24.84, 24.84, 24.86]
     table.to_csv(tmp_path / "results/metrics.csv", index=False)
     page = build_report(config, tmp_path / "results", tmp_path / "page.html")

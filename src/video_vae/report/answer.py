@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from video_vae.config import Config, Stage
+from video_vae.config import START, Config, Stage
 from video_vae.metrics.intervals import MIN_SOURCES
 from video_vae.report.compare import (
     TOO_FEW,
@@ -96,26 +98,46 @@ def _too_few(sources: int) -> str:
 
 
 def why_no_gain(results: Results) -> str | None:
-    """Say why the stages of a short training hardly differ; None where they do, or where it was not that short."""
-    experiment = results.experiments[0]
-    stages = [stage for stage in results.config.stages.trained if stage in results.scored_stages(experiment)]
-    rows = [results.row(experiment, stage, "rec") for stage in stages]
+    """Say why a short training has not raised the PSNR; None where it has, or where it was not that short."""
+    stages = [
+        stage for stage in results.config.stages.trained if stage in results.scored_stages(results.experiments[0])
+    ]
     done = [results.config.stages.of(stage).steps for stage in stages]
     usual = sum(Config().stages.of(stage).steps or 0 for stage in stages)
     steps = [count for count in done if count is not None]
-    if len(stages) < 2 or len(steps) < len(done) or sum(steps) > FEW_STEPS * usual:
+    if not stages or len(steps) < len(done) or sum(steps) > FEW_STEPS * usual:
         return None
-    first, last = (None if row is None else row.get("psnr") for row in (rows[0], rows[-1]))
-    if first is None or last is None or not abs(last - first) < METRICS["psnr"].smallest:
+    first, gain = _least_gain(results, stages)
+    if first is None:
         return None
-    start = results.config.model.temporal.init
-    started = "linear interpolation between every fourth latent" if start == "interpolate" else "random weights"
+    near = abs(gain) < METRICS["psnr"].smallest
+    said = "The stages hardly differ yet" if near else "The stages have not raised the PSNR yet"
+    scored_start = _psnr(results, START) is not None
+    close = ""
+    if near and (first == START or not scored_start):
+        start = results.config.model.temporal.init
+        started = "linear interpolation between every fourth latent" if start == "interpolate" else "random weights"
+        close = f", so the temporal net is still close to its start, {started}"
     return (
-        f"The stages hardly differ yet ({number(float(last - first), signed=True)} dB from {stage_label(stages[0])} to "
-        f"{stage_label(stages[-1])}): they took {sum(steps):,} optimizer steps in all, the paper's {usual:,}, so the "
-        f"temporal net is still close to its start, {started}. To let it learn, raise stages.*.steps, "
+        f"{said} ({number(gain, signed=True)} dB from {stage_label(first)} to {stage_label(stages[-1])}): they took "
+        f"{sum(steps):,} optimizer steps in all, the paper's {usual:,}{close}. To let it learn, raise stages.*.steps, "
         "and give it more clips to train on."
     )
+
+
+def _least_gain(results: Results, stages: Sequence[str]) -> tuple[str | None, float]:
+    """Name what the last stage is not better than, the start before the first stage, with the gain in dB; else None."""
+    last = _psnr(results, stages[-1])
+    for first in (START, stages[0]):
+        psnr = _psnr(results, first)
+        if first != stages[-1] and psnr is not None and last is not None and last - psnr < METRICS["psnr"].smallest:
+            return first, last - psnr
+    return None, 0.0
+
+
+def _psnr(results: Results, stage: str) -> float | None:
+    row = results.row(results.experiments[0], stage, "rec")
+    return None if row is None or pd.isna(row.get("psnr")) else float(row["psnr"])
 
 
 def unproven_stages(results: Results) -> str | None:

@@ -41,7 +41,8 @@ class Lost:
         """Say it in a line."""
         more = f" and {len(self.paths) - MAX_NAMED} more" if len(self.paths) > MAX_NAMED else ""
         gone = f"{', '.join(self.paths[:MAX_NAMED])}{more} {'is' if len(self.paths) == 1 else 'are'} gone"
-        return f"{gone}; the scores made of it stay, `{typed(self.cure)}` makes it again"
+        again = f"`{typed(self.cure)}` makes it again, and the next run what follows from it"
+        return f"{gone}; the scores made of it stay, {again}"
 
 
 def lost_outputs(runs: Runs, results: Path) -> list[Lost]:

@@ -21,6 +21,7 @@ from typing import Any
 from video_vae.distributed.stopping import GOES_ON, Stopped
 from video_vae.errors import UserError
 from video_vae.files import lexical, spellings
+from video_vae.report.lost import lost_outputs
 from video_vae.report.terms import MISSING, counted, duration, number
 from video_vae.status.jobs import Job, Workflow, read_workflow, states
 from video_vae.status.planned import mark_by_jobs, planned_stages, read_plan, shared_lines, time_left
@@ -89,6 +90,8 @@ class Look:
     workflow: Workflow | None = None
     shared: list[str] = field(default_factory=list)
     """Which runs take stages of others."""
+    lost: list[str] = field(default_factory=list)
+    """Models and reconstructions that are gone, with what makes them again."""
 
 
 def look(results: Path) -> Look:
@@ -111,7 +114,12 @@ def look(results: Path) -> Look:
     if runs is not None:
         stages = planned_stages(stages, runs, results, workflow)
     mark_by_jobs(stages, workflow)
-    return Look(stages=stages, workflow=workflow, shared=[] if runs is None else list(shared_lines(runs)))
+    if runs is None:
+        return Look(stages=stages, workflow=workflow)
+    # a running workflow makes them, and the commands are for the folder in which it runs
+    ended = workflow is None or workflow.state != "running"
+    lost = lost_outputs(runs, results) if ended and lexical(root) == lexical(Path()) else []
+    return Look(stages=stages, workflow=workflow, shared=list(shared_lines(runs)), lost=list(map(str, lost)))
 
 
 def as_json(seen: Look) -> str:
@@ -121,6 +129,7 @@ def as_json(seen: Look) -> str:
     record["workflow"] = None if workflow is None else {**asdict(workflow), "states": states(workflow)}
     seconds, unknown = time_left(seen.stages)
     record["seconds_left"] = None if unknown else seconds
+    record["lost"] = seen.lost
     return json.dumps(record)
 
 
@@ -138,6 +147,9 @@ def as_text(seen: Look, results: Path) -> Iterator[str]:
     yield from seen.shared[:MAX_JOBS]
     if len(seen.shared) > MAX_JOBS:
         yield f"and {len(seen.shared) - MAX_JOBS} more such lines"
+    yield from seen.lost[:MAX_JOBS]
+    if len(seen.lost) > MAX_JOBS:
+        yield f"and {len(seen.lost) - MAX_JOBS} more such lines"
     if workflow is not None:
         yield from _job_lines("running", workflow.having("running"))
         yield from _job_lines("in the queue", workflow.having("queued"))
