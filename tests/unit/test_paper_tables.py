@@ -89,6 +89,9 @@ def test_the_tables_of_a_report_compile(tmp_path: Path) -> None:
         assert "2 held-out clips from 2 sources; up to 3 windows of 33 frames of each" in text
         assert "Student's t, corrected for skewness, over sources" in text and "textbf" not in text
     compile_latex(tmp_path, texts)
+    one = make_results(tmp_path / "one", clips=1, frames=4)
+    build_report(one, tmp_path / "one", tmp_path / "page/report.html")
+    assert "1 held-out clip from 1 source; up to" in (tmp_path / "page/tables/main.md").read_text(encoding="utf-8")
     record = json.loads((tmp_path / "reports/report.run.json").read_text())
     assert "main.tex" in record["outputs"]["tables"]["files"]
 

@@ -274,7 +274,7 @@ def _protocol(results: Results, rows: Sequence[Row], metrics: Sequence[Metric]) 
     interval = config.data.frame_interval
     every = "every frame" if interval == 1 else f"one frame of {interval}"
     said = [
-        f"{_range(clips)} held-out clips from {_range(sources)} sources",
+        f"{_range(clips)} held-out {_plural('clip', clips)} from {_range(sources)} {_plural('source', sources)}",
         f"{_windows(results, rows)}, {height}×{width}, {every}, stored without loss",
     ]
     named = protocol_names(results, dict.fromkeys(row.experiment for row in rows))
@@ -302,3 +302,7 @@ def _range(values: Sequence[int]) -> str:
     if not values:
         return "no"
     return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def _plural(noun: str, values: Sequence[int]) -> str:
+    return noun if list(values) == [1] else f"{noun}s"
