@@ -166,6 +166,17 @@ def test_stages_without_a_verdict_are_named_in_what_they_are_for(tmp_path: Path)
     assert unproven_stages(replace(results, clips=better)) is None
 
 
+def test_stages_that_are_scored_no_longer_have_no_part_in_verdicts(tmp_path: Path) -> None:
+    config = make_results(tmp_path / "results", clips=2, frames=4)
+    shown = load_results(parse_config(config), tmp_path / "results")
+    assert "Stage 2 less stage 1" in (unproven_stages(shown) or "")
+    less = {**config, "evaluation": {**config["evaluation"], "stages": ["stage1", "stage3"], "baselines": False}}
+    shown = load_results(parse_config(less), tmp_path / "results")
+    assert {*shown.clips["stage"]} == {*shown.frames["stage"]} == {"stage1", "stage3"}
+    text = unproven_stages(shown) or ""
+    assert "Stage 3 less stage 1" in text and "tage 2" not in text
+
+
 def test_a_short_training_whose_stages_hardly_differ_says_why(tmp_path: Path) -> None:
     config = make_results(tmp_path / "results", clips=2, frames=6)
     results = load_results(parse_config(config), tmp_path / "results")

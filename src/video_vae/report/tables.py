@@ -167,7 +167,7 @@ def _files(folder: Path, name: str) -> Iterator[Path]:
 def _scores(root: Path, settings: config_runs.Runs, name: str, columns: list[str]) -> pd.DataFrame:
     parts = []
     for experiment, run in settings.items():
-        for part in (*SCORED, None, *map(config_runs.RivalName, run.compare)):
+        for part in config_runs.scored_parts(run):  # what was scored earlier, and is not now, may be of other clips
             stage = config_runs.part_label(part)
             owner = config_runs.evaluation_owner(settings, experiment, part)
             path = root / owner / config_runs.part_folder(part) / "metrics" / name
