@@ -175,6 +175,9 @@ def test_stages_that_are_scored_no_longer_have_no_part_in_verdicts(tmp_path: Pat
     assert {*shown.clips["stage"]} == {*shown.frames["stage"]} == {"stage1", "stage3"}
     text = unproven_stages(shown) or ""
     assert "Stage 3 less stage 1" in text and "tage 2" not in text
+    table = shown.metrics[shown.metrics["stage"] != "stage2"].assign(psnr=24.84)
+    text = why_no_gain(replace(shown, metrics=table)) or ""
+    assert "they took 230 optimizer steps in all, the paper's 1,180,000" in text  # those of stage 2, too
 
 
 def test_a_short_training_whose_stages_hardly_differ_says_why(tmp_path: Path) -> None:

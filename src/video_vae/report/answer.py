@@ -102,8 +102,9 @@ def why_no_gain(results: Results) -> str | None:
     stages = [
         stage for stage in results.config.stages.trained if stage in results.scored_stages(results.experiments[0])
     ]
-    done = [results.config.stages.of(stage).steps for stage in stages]
-    usual = sum(Config().stages.of(stage).steps or 0 for stage in stages)
+    needed = results.config.needed  # what was trained for the last of them, scored or not
+    done = [results.config.stages.of(stage).steps for stage in needed]
+    usual = sum(Config().stages.of(stage).steps or 0 for stage in needed)
     steps = [count for count in done if count is not None]
     if not stages or len(steps) < len(done) or sum(steps) > FEW_STEPS * usual:
         return None
