@@ -233,7 +233,7 @@ def test_aliases_that_multiply_cost_neither_time_nor_memory(tmp_path: Path) -> N
 
 
 def test_keys_that_yaml_merges_may_be_overridden() -> None:
-    assert load_config(ROOT / "config/demo.yaml").stages.of("stage2").steps == 300
+    assert load_config(ROOT / "config/demo.yaml").stages.of("stage2").steps == 400
 
 
 def test_nets_larger_than_the_memory_are_refused_before_any_of_it_is_taken() -> None:

@@ -88,10 +88,12 @@ def test_a_changed_setting_plans_what_reads_it_and_what_follows(
     assert done.plan(**settings) == {"write_settings": written, **planned}
 
 
-def test_the_demos_second_experiment_costs_only_what_differs(done: Checkout) -> None:
+def test_the_demos_experiments_cost_only_what_differs(done: Checkout) -> None:
     experiments = load_config(ROOT / "config/demo.yaml").experiments
-    one = {"write_settings": 4, "reconstruct_clips": 1, "evaluate_clips": 1}
-    assert done.plan(experiments=experiments) == {**one, "train_stage1": 1, **SCORES}
+    scored = {"reconstruct_clips": 1, "evaluate_clips": 1}
+    one = {name: {name: experiments[name]} for name in ("no_identity", "reference")}
+    assert done.plan(experiments=one["no_identity"]) == {"write_settings": 4, "train_stage1": 1, **scored, **SCORES}
+    assert done.plan(experiments=one["reference"]) == {"write_settings": 4, "start_model": 1, **scored, **SCORES}
     assert done.plan(experiments=dict.fromkeys(experiments)) == {}
 
 
