@@ -134,6 +134,14 @@ def test_an_experiment_may_be_compared_with_another_one(tmp_path: Path) -> None:
     assert setting_differences(results, "short_no_kl") == [("stages.stage3.kl_weight", "1e-06", "0.0")]
 
 
+def test_a_stage_that_only_one_of_two_runs_trains_is_one_difference(tmp_path: Path) -> None:
+    config = make_results(tmp_path / "results", clips=2, frames=4, experiments=("demo", "untrained"))
+    config["experiments"] = {"untrained": {"stages": {"stage2": None, "stage3": None}}}
+    results = load_results(parse_config(config), tmp_path / "results")
+    left_out = [(f"stages.{stage}", "trained", "left out") for stage in ("stage2", "stage3")]
+    assert setting_differences(results, "untrained") == left_out
+
+
 def test_a_run_to_compare_with_that_is_not_there_is_named() -> None:
     config = parse_config({"experiments": {"short": {"report": {"against": "sort"}}}})
     with pytest.raises(UserError, match=r"experiments\.short\.report\.against: no run 'sort'; there are paper, short"):

@@ -40,9 +40,17 @@ def experiments_section(results: Results, writer: FigureWriter) -> dict[str, Any
 
 
 def setting_differences(results: Results, name: str) -> list[tuple[str, str, str]]:
-    """List where an experiment differs from the run that it is compared with: key, that one's value, its own."""
+    """List where an experiment differs from the run that it is compared with: key, that one's value, its own.
+
+    A stage that only one of them trains is one line, not one for each of its settings.
+    """
     other = config_runs.compared_with(results.settings, name)
-    own, base = (dict(flatten(results.settings[run].model_dump(mode="json"))) for run in (name, other))
+    dumped = [results.settings[run].model_dump(mode="json") for run in (name, other)]
+    for stage in STAGES:
+        if None in [values["stages"][stage] for values in dumped]:
+            for values in dumped:
+                values["stages"][stage] = "left out" if values["stages"][stage] is None else "trained"
+    own, base = (dict(flatten(values)) for values in dumped)
     left_out = ("experiment", "experiments", "report")
     keys = [key for key in dict.fromkeys([*base, *own]) if key.split(".")[0] not in left_out]
     changed = [key for key in keys if own.get(key, ...) != base.get(key, ...)]
